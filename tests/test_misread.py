@@ -1,6 +1,7 @@
 """Files and frames that were once misread in silence: each is told of, read right or refused, and ordinary ones beside it are left alone"""
 import re,warnings
 import numpy as np,pandas as pd,pytest
+from fastrec.data.codes import code_in
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,TimeSplitter,check_ratings,learner
 from fastrec.data.text_files import read_text_file
 
@@ -273,3 +274,11 @@ def test_what_users_said_is_taken_in_place_of_an_average(other, tmp_path):
     for fine in (df.assign(**{other: mean}), df.assign(**{other: rng.integers(1, 6, len(df))}), df.assign(rating=1, **{other: mean})):
         dls,said = told(read, fine)
         assert _names(dls)[2]=='rating' and 'average' not in said
+
+@pytest.mark.parametrize('weights', [[1,2,3,5,10], [1,2,4,8,16], [1,2,5,10,20,50]])
+def test_the_strongest_event_is_no_code(weights):
+    "Leaving it out would leave out what was bought"
+    rng = np.random.default_rng(0)
+    often = np.arange(len(weights), 0, -1)**2
+    y = rng.choice(weights, 5000, p=often/often.sum()).astype(float)
+    assert code_in(*np.unique(y, return_counts=True)) is None

@@ -455,11 +455,11 @@ def test_rows_that_an_earlier_fit_has_learned_do_not_make_tastes_stronger(first,
             learn.model.u_bias.requires_grad_(True)
         else: getattr(learn, 'fit_als' if first=='init' else first)()
         if first=='init': learn = learner(dls, init=learn, seed=0)
-    assert learn.model.unseen is None and not is_new(learn.model)
+    assert learn.model.unseen_rows is None and not is_new(learn.model)
     with learn.no_bar(),learn.no_logging(): getattr(learn, then)(*([4] if then=='fit_one_cycle' else []))
     goes_on = then=='fit_one_cycle' or first!='frozen'
     weights = learn.shrink_to_biases.chosen if then=='fit_one_cycle' else learn.model.advised[:-1]
-    assert (learn.model.unseen is None)==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
+    assert (learn.model.unseen_rows is None)==goes_on and (not goes_on or first=='frozen' or weights[1]<=1)
 
 def test_a_search_for_a_rate_changes_nothing():
     learn,plain = (learner(RecDataLoaders.from_df(sample_ratings(100, 60, 3000), seed=1), n_factors=8, seed=0) for _ in range(2))
@@ -478,13 +478,13 @@ def test_what_a_model_has_seen_goes_with_it():
     with learn.no_bar(),learn.no_logging():
         learn.fit_als()
         learn.fit_sgd(20, cbs=Stop())
-    assert learn.last_fit.name=='fit_als' and learn.model.unseen is None
+    assert learn.last_fit.name=='fit_als' and learn.model.unseen_rows is None
     with learn.no_bar(),learn.no_logging(): learn.fit_sgd(20)
-    state,unseen = learn.fit_state(),learn.model.unseen
+    state,unseen = learn.fit_state(),learn.model.unseen_rows
     assert unseen is not None
     with learn.no_bar(),learn.no_logging(): learn.fit_als()
     learn.put_back(state)
-    assert learn.model.unseen==unseen
+    assert learn.model.unseen_rows==unseen
 
 def test_other_loaders_make_no_tastes_stronger():
     "As rows that they hold out were trained on with the loaders before"
@@ -496,7 +496,7 @@ def test_other_loaders_make_no_tastes_stronger():
         train(o, 5)
         o.dls = loaders(old, new)
         train(o, 2, 1e-3)
-    assert rmse(learn)<1.002*rmse(plain) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen is None
+    assert rmse(learn)<1.002*rmse(plain) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen_rows is None
     ds = learn.dls.train_ds
     rows = torch.tensor([7,3,5])
     assert digest_of(ds, rows)==digest_of(ds, rows.flip(0)) and digest_of(ds, rows)!=digest_of(ds, rows+1)
@@ -515,7 +515,7 @@ def test_weights_from_elsewhere_make_no_tastes_stronger(take, tmp_path):
     train(other, 10)
     take(learn, other, tmp_path)
     train(learn, 1, 1e-3)
-    assert rmse(learn)<1.003*rmse(other) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen is None
+    assert rmse(learn)<1.003*rmse(other) and learn.shrink_to_biases.chosen[1]<=1 and learn.model.unseen_rows is None
 
 @pytest.mark.parametrize('take', [_by_learn,_by_state,_by_model], ids=lambda f: f.__name__)
 def test_weights_that_have_not_seen_these_rows_say_so(take, tmp_path):
@@ -523,29 +523,29 @@ def test_weights_that_have_not_seen_these_rows_say_so(take, tmp_path):
     dls = RecDataLoaders.from_df(sample_ratings(), seed=1)
     learn,other,want = (learner(dls, seed=1) for _ in range(3))
     for o in (other,want): train(o, 2)
-    unseen = other.model.unseen
+    unseen = other.model.unseen_rows
     take(learn, other, tmp_path)
-    assert unseen is not None and learn.model.unseen==unseen
+    assert unseen is not None and learn.model.unseen_rows==unseen
     train(learn, 1)
-    assert learn.model.unseen==unseen
+    assert learn.model.unseen_rows==unseen
     state = learn.model.state_dict()
-    state._metadata['']['head'].pop('unseen')
+    state._metadata['']['head'].pop('unseen_rows')
     learn.model.load_state_dict(state)
-    assert learn.model.unseen is None
+    assert learn.model.unseen_rows is None
 
 def test_a_fit_that_is_stopped_or_fails_leaves_what_was_seen():
     learn = new_learner()
     train(learn, 1)
-    unseen = learn.model.unseen
+    unseen = learn.model.unseen_rows
     class Stop(Callback):
         def before_batch(self): raise KeyboardInterrupt
     learn.loss_func = nn.L1Loss()  # for which no rows are held out
     with pytest.raises(KeyboardInterrupt): train(learn, 1, cbs=Stop())
-    assert learn.model.unseen==unseen is not None
+    assert learn.model.unseen_rows==unseen is not None
     with pytest.raises(FloatingPointError): train(learn, 1, 1e30)
-    assert learn.model.unseen==unseen
+    assert learn.model.unseen_rows==unseen
     train(learn, 1)
-    assert learn.model.unseen is None
+    assert learn.model.unseen_rows is None
 
 def test_targets_that_change_within_a_fit_take_all_rows():
     class Change(Callback):
@@ -553,7 +553,7 @@ def test_targets_that_change_within_a_fit_take_all_rows():
             if self.training and self.epoch: self.learn.yb = (6-self.y,)
     learn = new_learner()
     train(learn, 2, cbs=Change())
-    assert learn.model.unseen is None and not is_new(learn.model)
+    assert learn.model.unseen_rows is None and not is_new(learn.model)
 
 def test_an_average_of_epochs_is_not_new():
     "Though its copy was made when the model was"
@@ -564,7 +564,7 @@ def test_an_average_of_epochs_is_not_new():
     assert is_new(averaged.module)
     train(learn, 2, cbs=Average())
     learn.model.load_state_dict(averaged.module.state_dict())
-    assert learn.model.unseen is None and not is_new(learn.model)
+    assert learn.model.unseen_rows is None and not is_new(learn.model)
 
 @pytest.mark.filterwarnings("ignore:.* of the rows repeat a pair")
 def test_rows_of_a_pair_are_in_one_part():

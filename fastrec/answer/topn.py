@@ -157,8 +157,11 @@ def score_tiles(score, items, scores, struck):
 
 # %% ../../nbs/answer/56_topn.ipynb #f24fbcd4
 def are_ranked(scores):
-    "Which of the `scores` that were found, where NaN comes first, are those of an item; `ValueError` if any is NaN"
-    if scores.isnan().any():
+    """Which of the `scores` that were found, where NaN comes first, are those of an item; `ValueError` if all are NaN, or some of the same
+    row. A row that has nothing else is that of one user"""
+    lost = scores.isnan()
+    of_all = lost.all(-1)
+    if scores.numel() and (of_all.all() or (lost.any(-1) & ~of_all).any()):
         raise ValueError('the model gives scores that are no numbers (NaN), at least for some items, so nothing can be ranked: train it '
                          'again')
     return scores>-torch.inf

@@ -11,6 +11,7 @@ import numpy as np
 # %% ../../nbs/data/34_codes.ipynb #56f202d0
 _codes = (99,-99,999,-999,9999,-9999)  # in tables of surveys and jokes
 _fewest,_enough = 4,5  # other numbers, and rows, beside which any number may be a code
+_many = 20  # numbers of a scale, some of which may be missing
 
 def _is_often(shares):
     "Is the first of the `shares` of rows large, by itself or beside the two next?"
@@ -27,6 +28,11 @@ def _may_be_code(first, n_others, n_rows, halves):
     return first in _codes or n_rows>=_enough
 
 # %% ../../nbs/data/34_codes.ipynb #4926a19c
+def _is_scale(values, steps):
+    "Are the `values`, with these `steps` between them, a scale, and not weights of events, whose steps grow towards the next one?"
+    if len(values)>_many: return True
+    return _are_halves(values) and (steps.max()==steps.min() or steps[0]<steps.max())
+
 def _stands_apart(values, counts):
     "Is the first of `values`, in order from either end, far from the others, and in many rows?"
     first,others = values[0],values[1:]
@@ -34,8 +40,9 @@ def _stands_apart(values, counts):
     shares = counts/counts.sum()
     gap = abs(others[0]-first)
     width = abs(others[-1]-others[0])
-    if gap>width: return shares[0]>.01  # more than a slip
     steps = abs(np.diff(others))
+    if first not in _codes and not _is_scale(others, steps): return False
+    if gap>width: return shares[0]>.01  # more than a slip
     return gap>2*steps.max() and _is_often(shares)
 
 # %% ../../nbs/data/34_codes.ipynb #e56c7655

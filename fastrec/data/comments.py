@@ -36,8 +36,8 @@ def _is_row(line, rows):
     return len(_fields_alike(line, rows))>0
 
 # %% ../../nbs/data/35_comments.ipynb #aea48302
-def _without(lines, data):
-    "How many of the comment `lines`, and of those in `data` behind them, are no rows; and what is to be read, `None` if these are rows"
+def _without(lines, header, data):
+    "How many of the comment `lines`, the last of which is the bytes `header`, and of those in `data` behind them, are no rows; and what is to be read, `None` if these are rows"
     start = data[:2**16].decode(errors='replace')
     rows = [o for o in start.split('\n')[:_some] if o.strip()]
     last = lines[-1]
@@ -46,7 +46,7 @@ def _without(lines, data):
         _,_,values = data.partition(b'\n')
         return len(lines)+1,values
     if not _names_columns(last, rows): return len(lines),data
-    return len(lines)-1,_bare(last).encode()+b'\n'+data
+    return len(lines)-1,header.lstrip(b'#').strip()+b'\n'+data  # as it was written, whatever the encoding
 
 def without_comments(data, given, csv):
     "The bytes `data` of the file `csv` without lines before the table that are comments, or sizes; a warning says which these are"
@@ -54,7 +54,7 @@ def without_comments(data, given, csv):
     found = _comments.match(data)
     if is_counted or 'comment' in given or not found: return data
     lines = found[1].decode(errors='replace').splitlines()
-    n,kept = _without(lines, data[found.end():])
+    n,kept = _without(lines, found[1].splitlines()[-1], data[found.end():])
     if kept is None: return data
     which = f'lines 1 to {n} are' if n>1 else 'line 1 is'
     if n:

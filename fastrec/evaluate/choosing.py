@@ -53,7 +53,7 @@ def _fitted_or_not(call, dls, name, kwargs):
     "What `call` gives, and `None`; or, if the fit fails, `None` and the error. What is wrong in `kwargs` that were given is raised"
     failures = (*_failures,ValueError) if kwargs==_fits.get(name) else _failures
     try: return call(dls, name, kwargs),None
-    except failures as e: return None,e
+    except failures as e: return None,e.with_traceback(None)  # whose frames would keep what the fit has made
 
 def _need_enough(ds):
     "Refuse a shard of ratings, and too few"
@@ -129,7 +129,8 @@ def _fitted_best(dls, table, fits, by, left):
     best = _best(table, by, left())
     learn,why = _fitted_or_not(_fitted, dls, best, fits[best])
     if why is None: return best,learn
-    table.loc[best,[by,'failed']] = np.nan,f'on all ratings: {why}'
+    table.loc[best,_measures] = np.nan
+    table.loc[best,'failed'] = f'on all ratings: {why}'
     if table.drop(index='popularity')[by].isna().all(): raise why
     return _fitted_best(dls, table, fits, by, left)
 

@@ -38,7 +38,7 @@ def _look_at_targets(self:RecLearner):
     if given is None or not self.sees_ratings or not self.yb or isinstance(self.loss_func, ChoiceLoss): return
     if self.yb[0] is not given[0] and self.iter and not given[0].is_cpu: return  # to compare would make the host wait
     if _are_given(self.yb[0], given): return
-    self.sees_ratings,self.kept_rows,self.model.unseen = False,None,None
+    self.sees_ratings,self.kept_rows,self.model.unseen_rows = False,None,None
     self._count_from(self.yb[0])
 
 # %% ../../nbs/fit/63_callbacks.ipynb #28d9a018
@@ -76,7 +76,7 @@ def _plan_end(self:RecLearner):
 def _note_seen(self:RecLearner):
     "Before the first step: note on the model the rows that it won't have seen, if this fit holds some out that it hasn't seen so far"
     is_held = self.held_rows is not None and has_not_seen(self.model, self.held_rows)
-    self.model.unseen = self.held_rows if is_held else None
+    self.model.unseen_rows = self.held_rows if is_held else None
 
 # %% ../../nbs/fit/63_callbacks.ipynb #a2adc46b
 @patch

@@ -68,6 +68,7 @@ def solve_few(model, ds):
         told = with_row_maps(evaluated, ds)
         noise = None if model.is_preference else _noise(evaluated, ds)
         for k in sides: _solve_side(model, told, k, ds, noise)
+    model.unseen_rows = None  # held-out rows too have been learned from
     if model.is_preference: model.row_maps = told.row_maps
     else: follow_features(model, ds)
 

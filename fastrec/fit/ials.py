@@ -45,7 +45,7 @@ def _not_chosen(y):
     code = code_in(values.numpy(), n.numpy())
     most = int(n.max())
     is_frequent = zeros>=most and zeros>=len(y)/_frequent
-    return (zeros if is_frequent else 0),(below if code is not None and code<0 else 0)
+    return (zeros if is_frequent else 0),(int((y==code).sum()) if code is not None and code<0 else 0)
 
 # %% ../../nbs/fit/37_ials.ipynb #2aa1f5d8
 def may_mean_not_chosen(ds):

@@ -134,15 +134,17 @@ def __call__(self:RecLearner, event_name):
         self._call_one(o)
 
 # %% ../../nbs/fit/45_loop.ipynb #d29ac9c1
+def _dims(y): return getattr(y, 'ndim', 0)  # a batch of one's own may hold other things than tensors
+
 def _flat(y):
     "The targets `y` in the shape of predictions, (n,); beside these a column, (n,1), would be compared with each"
-    return y[:,0] if y.ndim==2 and y.shape[1]==1 else y
+    return y[:,0] if _dims(y)==2 and y.shape[1]==1 else y
 
 @patch
 def _split(self:RecLearner, b):
     if self.lean: self.xb,self.yb = b[:1],b[1:]
     else: Learner._split(self, b)
-    if any(o.ndim>1 for o in self.yb): self.yb = tuple(map(_flat, self.yb))
+    if any(_dims(o)>1 for o in self.yb): self.yb = tuple(map(_flat, self.yb))
 
 @patch
 def _set_device(self:RecLearner, b):

@@ -19,7 +19,7 @@ def need_no_activation(loss_func):
     "Refuse a `loss_func` for which predictions are not what the model gives, but something that is made of that"
     pair = torch.tensor([.25,2.])
     activation,inner = getattr(loss_func, 'activation', None),getattr(loss_func, 'func', loss_func)
-    is_changed = activation is not None and not torch.equal(activation(pair), pair)
+    is_changed = callable(activation) and not torch.equal(activation(pair), pair)
     if not (is_changed or isinstance(inner, _of_logits) or inner in _as_functions): return
     raise ValueError(f'loss_func={loss_func!r} makes probabilities of what a model gives, and lists, predictions and the range of ratings '
                      'need that itself: for likes pass NegativeBCELoss(), which learns from what was chosen, or leave loss_func out, '

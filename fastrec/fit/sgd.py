@@ -156,7 +156,7 @@ def _sgd_sweeps(model, ds, arith, split, unseen, lr, reg, n_sweep, is_new, chose
     digest of those held out, unless the model may have seen them. If the fit `chose` the `lr`, it may be halved"""
     seed = torch.randint(2**62, (), generator=arith.g)
     kept,left_out = split
-    model.unseen = unseen
+    model.unseen_rows = unseen
     fit = _Fit(model, ds.subset(kept), is_new, np.random.default_rng(int(seed)))
     for e in range(n_sweep):
         error,lr = _learn(fit, range(e, e+1), lr, reg, n_sweep, _most_halved if 'lr' in chose else 0)

@@ -170,7 +170,7 @@ def _save_to_state_dict(self:FactorModel, destination, prefix, keep_vars):
     "As in PyTorch; what turns scores into predictions goes with the weights, in the metadata of the state"
     nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
     y_range = None if self.y_range is None else tuple(map(float, self.y_range))
-    head = {o: getattr(self, o) for o in (*noted,'clip','is_preference','row_maps','believed','unseen')}
+    head = {o: getattr(self, o) for o in (*noted,'clip','is_preference','row_maps','believed','unseen_rows')}
     head |= {'labels': _digests(self), 'ids': _id_digests(self), 'y_range': y_range}
     destination._metadata[prefix[:-1]]['head'] = head
 
@@ -184,7 +184,7 @@ def _need_same_rows(model, head):
 
 @patch
 def _load_from_state_dict(self:FactorModel, state, prefix, metadata, strict, missing_keys, unexpected_keys, error_msgs):
-    nothing = dict(row_maps=(None,None), believed=None, unseen=None, taste_spread=None, item_spread=1.)
+    nothing = dict(row_maps=(None,None), believed=None, unseen_rows=None, taste_spread=None, item_spread=1.)
     head = nothing | metadata.get('head', {})
     _need_same_rows(self, head)
     self.make_room_for_covs(state, prefix)

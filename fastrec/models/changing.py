@@ -23,7 +23,7 @@ class Changes:
     range_is_inferred = False  # does `y_range` follow from the ratings? Else somebody has asked for it
     covs_of = ()  # names of what `covs` gives for users, and for items
     prior = None  # what `user_prior` gives in place of what the rows of its users say
-    unseen = None  # a digest of ratings that no fit of these weights has learned from, if there are some
+    unseen_rows = None  # a digest of ratings that no fit of these weights has learned from, if there are some
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself
 
 # %% ../../nbs/models/28_changing.ipynb #440ab747
@@ -54,7 +54,7 @@ def forget_rows(self:Changes):
 def forget_fit(self:Changes):
     "Forget all that the last fit has noted: also its doubts, which sides follow from features, how far rated rows vary, what is unseen"
     self.forget_rows()
-    self.advised,self.unseen,self.from_features = None,None,(False,False)
+    self.advised,self.unseen_rows,self.from_features = None,None,(False,False)
     self.user_spread = self.item_spread = 1.
 
 # %% ../../nbs/models/28_changing.ipynb #9a410428

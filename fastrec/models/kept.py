@@ -75,16 +75,19 @@ def fill_if_moved(model):
     note_filled(model)
 
 # %% ../../nbs/models/33_kept.ipynb #2db42cd9
-def _bits_of_factors(model): return [_bits(es[0].weight[2:]) for es in model.tables]  # two rows: a multiple of 8 bytes, so no copy
+def _bits_of_weights(model):
+    "Those of factors, but for two rows, a multiple of 8 bytes, so that nothing is copied; and of layers, if there are any"
+    layers = model.layers.parameters() if hasattr(model, 'layers') else ()
+    return [_bits(es[0].weight[2:]) for es in model.tables] + [_bits(w) for w in layers]
 
 def note_new(model):
     "Note that the `model` has the weights that it was made with"
-    model.made_with = _bits_of_factors(model)
+    model.made_with = _bits_of_weights(model)
 
 def is_new(model):
-    "Has the `model` still the factors that it was made with? If it wasn't noted which, it hasn't"
-    return 'made_with' in vars(model) and model.made_with==_bits_of_factors(model)
+    "Has the `model` still the factors and layers that it was made with? If it wasn't noted which, it hasn't"
+    return 'made_with' in vars(model) and model.made_with==_bits_of_weights(model)
 
 def has_not_seen(model, rows):
     "Has the `model` learned nothing from the ratings with the digest `rows`? Only if it is new, or a fit has noted so"
-    return model.unseen==rows or is_new(model)
+    return model.unseen_rows==rows or is_new(model)

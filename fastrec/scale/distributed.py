@@ -59,7 +59,7 @@ def _agree(learn, part):
     _need_same(_describe(learn), part)
     _need_enough(learn.dls, part.n)
     for t in learn.model.state_dict().values(): torch.distributed.broadcast(t, 0)
-    told = {k: v for k,v in vars(learn.model).items() if k in ('unseen','made_with')}  # what these weights have learned from
+    told = {k: getattr(learn.model, k, None) for k in ('unseen_rows','made_with')}  # what these weights have learned from
     seed = random.getrandbits(31) if learn.seed is None else learn.seed
     seed,told = from_all(part, (seed,told))[0]
     vars(learn.model).update(told)

@@ -16,7 +16,7 @@ from ..models.dot import Dot
 from ..models.blend import Blend
 from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
-from ..models.trainable import fill_untrained
+from ..models.trainable import fill_untrained,state_now
 from .training import RecLearner
 from .record import Sweeps
 from .callbacks import need_usable
@@ -97,20 +97,13 @@ def _watches_losses(self:RecLearner):
     return self.training and hasattr(self, 'recorder') and not handled
 
 # %% ../../nbs/fit/41_guards.ipynb #d8dbc963
-def _kept_state(model):
-    "The weights of the `model` as they are now, with what is noted beside them"
-    state = model.state_dict()
-    res = type(state)((k, o.detach().clone()) for k,o in state.items())
-    res._metadata = state._metadata
-    return res
-
 @patch
 def all_batches(self:RecLearner):
     watch = self._watches_losses()
     self._check_each = watch and self._watches_each()
     if watch:
         rng = self.dl.rng.getstate() if isinstance(self.dl, RatingsDL) else None
-        self._kept = _kept_state(self.model)
+        self._kept = state_now(self.model)
     try: Learner.all_batches(self)
     except FloatingPointError:
         if watch and self.block_rows is None: self._back_to_epoch()

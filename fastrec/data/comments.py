@@ -37,8 +37,7 @@ def _is_row(line, rows):
 
 # %% ../../nbs/data/35_comments.ipynb #aea48302
 def _without(lines, header, data):
-    """How many of the comment `lines`, the last of which is the bytes `header`, and of those in `data` behind them, are no rows; and what
-    is to be read, `None` if these are rows"""
+    "How many of the comment `lines`, the last of them the bytes `header`, and of those in `data`, are no rows; what to read, or `None`"
     start = data[:2**16].decode(errors='replace')
     rows = [o for o in start.split('\n')[:_some] if o.strip()]
     last = lines[-1]

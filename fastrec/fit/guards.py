@@ -16,7 +16,8 @@ from ..models.dot import Dot
 from ..models.blend import Blend
 from ..models.ease import Ease
 from ..models.posterior import PosteriorMean
-from ..models.trainable import fill_untrained,state_now
+from ..models.trainable import fill_untrained
+from ..models.kept import state_now
 from .training import RecLearner
 from .record import Sweeps
 from .callbacks import need_usable
@@ -101,9 +102,8 @@ def _watches_losses(self:RecLearner):
 def all_batches(self:RecLearner):
     watch = self._watches_losses()
     self._check_each = watch and self._watches_each()
-    if watch:
-        rng = self.dl.rng.getstate() if isinstance(self.dl, RatingsDL) else None
-        self._kept = state_now(self.model)
+    rng = self.dl.rng.getstate() if isinstance(self.dl, RatingsDL) else None
+    if watch: self._kept = state_now(self.model)
     try: Learner.all_batches(self)
     except FloatingPointError:
         if watch and self.block_rows is None: self._back_to_epoch()

@@ -91,3 +91,11 @@ def is_new(model):
 def has_not_seen(model, rows):
     "Has the `model` learned nothing from the ratings with the digest `rows`? Only if it is new, or a fit has noted so"
     return model.unseen_rows==rows or is_new(model)
+
+# %% ../../nbs/models/33_kept.ipynb #9c9c414e
+def state_now(model):
+    "The weights of the `model` as they are now, with what is noted beside them"
+    state = model.state_dict()
+    res = type(state)((k, o.detach().clone()) for k,o in state.items())
+    res._metadata = state._metadata
+    return res

@@ -233,11 +233,3 @@ def fill_untrained(model, ds):
     if len(ds) and any(ds.features) and isinstance(model, (Dot,Net)): average_untrained(model, ds)
     model.fill_unknown()
     note_filled(model)
-
-# %% ../../nbs/models/25_trainable.ipynb #9c9c414e
-def state_now(model):
-    "The weights of the `model` as they are now, with what is noted beside them"
-    state = model.state_dict()
-    res = type(state)((k, o.detach().clone()) for k,o in state.items())
-    res._metadata = state._metadata
-    return res

@@ -1,5 +1,5 @@
 "Models that compute in a way of their own: hooks, pruned layers, parametrizations, methods of subclasses. Lists agree with `predict`, and nothing is written to what is computed"
-import copy
+import copy,warnings
 import numpy as np,pandas as pd,pytest,torch
 from torch import nn
 from torch.nn.utils import parametrizations,parametrize,prune
@@ -248,3 +248,12 @@ def test_choices_without_factors(dls, loss, by_hand):
     if not by_hand: learn.model.u_weight.register_forward_hook(lambda m, x, y: None)
     train(learn)
     assert np.isfinite(learn.recommend(dls.classes['user'].labels[3], n=3).score).all()
+
+def test_a_tensor_of_ones_own_is_no_computed_weight():
+    layer = torch.nn.Linear(2, 2)
+    layer.popularity = torch.ones(2)
+    assert not computes_weights(layer)
+    torch.nn.utils.prune.l1_unstructured(layer, 'weight', .5)
+    assert computes_weights(layer)
+    for norm in (torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm, torch.nn.utils.parametrizations.weight_norm):
+        with warnings.catch_warnings(action='ignore'): assert computes_weights(norm(torch.nn.Linear(2, 2)))

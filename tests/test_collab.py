@@ -473,3 +473,8 @@ def test_callbacks_may_come_and_go_in_a_fit(dls):
 def test_a_model_of_ones_own_says_how_it_is_made(dls):
     class Own(FactorModel, torch.nn.Module): pass
     with pytest.raises(TypeError, match='Own has no from_classes.*RecLearner'): learner(dls, Own)
+
+def test_a_loss_may_name_an_activation(dls):
+    "Only one that changes predictions is refused"
+    class Named(torch.nn.MSELoss): activation = 'relu'
+    assert type(learner(dls, loss_func=Named()).loss_func) is Named

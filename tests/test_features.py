@@ -757,3 +757,10 @@ def test_a_number_is_shared_by_films_that_have_the_same():
             want = [f'{c}={year[c][title]}' for c in ('genre','decade') if year[c][title]==year[c][other]]
             want += ['year']*bool(year.year[title]==year.year[other])
             assert sorted(names.split(', ')) == sorted(want or [''])
+
+def test_rows_solved_for_at_the_end_have_seen_what_was_held_out():
+    "Those with few ratings, from all of these: a later fit must not take the held-out ones for new"
+    for items in (None,films):
+        learn = learner(read(items))
+        with learn.no_bar(),learn.no_logging(): learn.fit_one_cycle(2)
+        assert len(learn.shrink_to_biases.left_out)>=20 and (learn.model.unseen_rows is None)==(items is not None)

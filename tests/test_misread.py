@@ -282,3 +282,10 @@ def test_the_strongest_event_is_no_code(weights):
     often = np.arange(len(weights), 0, -1)**2
     y = rng.choice(weights, 5000, p=often/often.sum()).astype(float)
     assert code_in(*np.unique(y, return_counts=True)) is None
+
+def test_a_header_behind_a_sign_keeps_its_letters(tmp_path):
+    df,_ = _rows(n=600)
+    file = tmp_path/'latin.csv'
+    file.write_bytes(('# \xfcser,item,rating\n'+_lines(df.user, df.item, df.rating)).encode('latin-1'))
+    with warnings.catch_warnings(action='ignore'): dls = RecDataLoaders.from_csv(file, encoding='latin-1', user_name='\xfcser', valid_pct=0)
+    assert dls.train_ds.vocabs[0].name=='\xfcser'

@@ -47,7 +47,7 @@ def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     _need_ratings(dl, 'validate')
     _need_weights(self, dl)
-    return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls), **kwargs)
+    return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls, 'validate'), **kwargs)
 
 @patch
 @delegates(Learner.get_preds)
@@ -55,7 +55,8 @@ def get_preds(self:RecLearner, ds_idx=1, dl=None, with_input=False, with_decoded
     "As in fastai. `ValueError` if there are no rows, or, `with_loss`, no ratings"
     if dl is None: self._need_rows(ds_idx)
     if with_loss: _need_ratings(dl, 'a loss of each row')
-    return Learner.get_preds(self, ds_idx, as_rec_dl(dl, self.dls), with_input, with_decoded, with_loss, **kwargs)
+    dl = as_rec_dl(dl, self.dls, 'get_preds')
+    return Learner.get_preds(self, ds_idx, dl, with_input, with_decoded, with_loss, **kwargs)
 
 # %% ../../nbs/fit/64_measuring.ipynb #2749eee6
 @patch
@@ -64,7 +65,7 @@ def show_results(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     "Ratings and predictions of some rows. `ValueError` for a model of preferences, or if there are no rows"
     need_stars(self.model, 'show_results')
     if dl is None: self._need_rows(ds_idx)
-    return Learner.show_results(self, ds_idx, as_rec_dl(dl, self.dls), **kwargs)
+    return Learner.show_results(self, ds_idx, as_rec_dl(dl, self.dls, 'show_results'), **kwargs)
 
 @patch
 def loss_not_reduced(self:RecLearner):

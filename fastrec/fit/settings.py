@@ -110,7 +110,7 @@ def _shrink_row(learn):
 def _wd_row(wd, usual, all_rows):
     "The row of the weight decay `wd`, for which `all_rows` count, or the optimizer alone"
     if usual: return _row(wd, usual, 'less, the more ratings there are of a user and an item', all_rows)
-    return _row(wd, usual, 'none, as it would be part of the slopes and outweigh the ratings', 'steps of opt_func')
+    return _row(wd, usual, 'none: with this optimizer it would be part of the slopes, or steps grow with these', 'steps of opt_func')
 
 def _of_gradients(learn):
     "What `learner` chose"

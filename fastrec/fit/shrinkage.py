@@ -83,8 +83,7 @@ def _draw(self:ShrinkToBiases):
 @patch
 def after_fit(self:ShrinkToBiases):
     "Draw what callbacks have left, if it is not what was drawn after the last epoch"
-    if not self.learn.has_stepped or hasattr(self.learn, 'lr_finder'): return
-    if not self.applies: return
+    if not (self.applies and self.learn.has_stepped): return
     if self.chosen is not None and _digest(self.model)==self.as_drawn: return
     self._draw()
     fill_untrained(self.model, self.dls.train_ds)

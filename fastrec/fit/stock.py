@@ -70,11 +70,11 @@ def _as_loaders(dls):
 
 RecLearner.as_loaders = staticmethod(_as_loaders)
 
-def as_rec_dl(dl, dls):
-    "`dl` as batches of the kind of `dls` if it is one of fastai's loaders of ratings; refused if its labels are not those of `dls`"
+def as_rec_dl(dl, dls, called):
+    "`dl`, given to the function `called`, as batches like those of `dls` if it is fastai's; refused if its labels are not those of `dls`"
     to = getattr(dl, 'dataset', None)
     if not isinstance(to, TabularCollab): return dl
-    _need_ratings(to, 'validate')
+    _need_ratings(to, called)
     ds = _as_ratings_tensors(to, _vocabs(to))
     need_same_labels(dls.classes, ds)
     return dls.valid.new(ds, bs=dl.bs, shuffle=False, drop_last=False)

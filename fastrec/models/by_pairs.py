@@ -31,8 +31,10 @@ def in_sequence(m):
 
 # %% ../../nbs/models/46_by_pairs.ipynb #17f785ee
 def _is_computed(m):
-    "Has the module `m` a parametrization, or a plain tensor where a parameter was?"
-    return 'parametrizations' in m._modules or any(isinstance(o, torch.Tensor) for o in vars(m).values())
+    "Has the module `m` a parametrization, or a tensor that pruning or an older norm makes from parameters of a longer name?"
+    if 'parametrizations' in m._modules: return True
+    tensors = [k for k,o in vars(m).items() if isinstance(o, torch.Tensor)]
+    return any(f'{k}_{end}' in m._parameters for k in tensors for end in ('orig','g','v'))
 
 def computes_weights(model):
     "Does a module of `model` compute weights from others, by pruning or a parametrization?"

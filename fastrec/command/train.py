@@ -175,7 +175,7 @@ def fastrec_train(file:str, # Ratings, one per row: CSV, TSV or other text, or P
     min_rating:float=None, # For blends: lists should find what is rated this high; if left out, all that is chosen
     ratings:bool=False, # Save the ratings too, which are personal data, so that explain can give reasons?
     json:bool=False): # Print JSON?
-    """Learn from a file of ratings, measure it, and save a folder that answers; after blend_bayes, which takes longer, with how sure it is
+    """Learn from a file of ratings, measure it, and save a folder that answers
         fastrec train log.parquet --user customer --item sku --rating stars --items goods.csv --fit choose --out shop"""
     _train(**locals())
 

@@ -310,6 +310,29 @@ def test_choose_fit_goes_on_where_a_fit_fails(monkeypatch):
     with pytest.raises(FloatingPointError, match='went astray'): choose_fit(dls, 60, fits=dict(fit_als={}))
 
 @popular_is_better
+def test_choose_fit_goes_on_where_a_fit_cannot_be_measured(monkeypatch):
+    real = RecLearner.evaluate
+    def evaluate(self, *args, **kwargs):
+        if self.last_fit[0]=='fit_als': raise MemoryError('no room for lists')
+        return real(self, *args, **kwargs)
+    monkeypatch.setattr(RecLearner, 'evaluate', evaluate)
+    table,learn = choose_fit(RecDataLoaders.from_df(ratings, seed=1), 60, fits=dict(fit_bias={}, fit_als={}))
+    assert table.failed['fit_als']=='no room for lists' and table.attrs['best']==learn.last_fit[0]=='fit_bias'
+
+@popular_is_better
+def test_choose_fit_keeps_a_round_after_which_all_fail(monkeypatch):
+    dls = RecDataLoaders.from_df(sample_ratings(n_ratings=30_000), seed=1)
+    real,tried = RecLearner.fit_bias,[]
+    def fit(self, *args, **kwargs):
+        tried.append(len(self.ds))
+        if len(tried)==2: raise MemoryError('no room')
+        return real(self, *args, **kwargs)
+    monkeypatch.setattr(RecLearner, 'fit_bias', fit)
+    table,learn = choose_fit(dls, 60, fits=dict(fit_bias={}))
+    assert len(tried)==3 and tried[0]<tried[1] and tried[2]==len(dls.train_ds)
+    assert np.isfinite(table.rmse['fit_bias']) and table.attrs['ratings']<4000 and len(learn.ds)==len(dls.train_ds)
+
+@popular_is_better
 def test_choose_fit_takes_the_next_best_where_the_best_fails_on_all_ratings(monkeypatch):
     dls = RecDataLoaders.from_df(ratings, seed=1)
     want = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_bias={}, fit_ials={}))[0]

@@ -47,9 +47,16 @@ def _fitted(dls, name, kwargs):
     with learn.no_bar(),learn.no_logging(): getattr(learn, name)(**kwargs)
     return learn
 
-_failures = FloatingPointError,RuntimeError,MemoryError  # of a fit
+def _found(dls, name, kwargs):
+    "What the fit `name` and popularity find, a frame, and the seconds that the fit takes"
+    start = time.perf_counter()
+    learn = _fitted(dls, name, kwargs)
+    seconds = time.perf_counter()-start
+    return learn.evaluate().reindex(columns=_measures),seconds
 
-def _fitted_or_not(call, dls, name, kwargs):
+_failures = FloatingPointError,RuntimeError,MemoryError  # of a fit, or of measuring it
+
+def _done_or_not(call, dls, name, kwargs):
     "What `call` gives, and `None`; or, if the fit fails, `None` and the error. What is wrong in `kwargs` that were given is raised"
     failures = (*_failures,ValueError) if kwargs==_fits.get(name) else _failures
     try: return call(dls, name, kwargs),None
@@ -75,11 +82,11 @@ def _tried(frame, names, fits, splitter, seed, device):
     rows,scores = {},None
     for name,kwargs in progress_bar(fits.items(), leave=False):
         start = time.perf_counter()
-        learn,why = _fitted_or_not(partial(listened, _fitted), dls, name, kwargs)  # warnings about a part are of no use
+        found,why = _done_or_not(partial(listened, _found), dls, name, kwargs)  # warnings about a part are of no use
         rows[name] = dict.fromkeys(_measures, np.nan)|{'seconds': time.perf_counter()-start}
         if why: rows[name]['failed'] = str(why)
         else:
-            scores = listened(learn[0].evaluate)[0].reindex(columns=_measures)
+            scores,rows[name]['seconds'] = found[0]
             rows[name] |= scores.loc['model']
     if scores is None: raise why
     rows['popularity'] = {'ndcg_at_10': scores.ndcg_at_10['popularity']}
@@ -99,17 +106,21 @@ def _power(n, seconds, before):
 def _rounds(ds, fits, splitter, seconds, start, seed, device):
     "The table of the largest part that there is time for, and how many ratings that had"
     left = lambda: seconds-(time.perf_counter()-start)
-    n_all,before = len(ds),None
+    n_all,before,done = len(ds),None,None
     n = n_all if n_all<=_jump*_first else _first
     while True:
         frame,names = _some_users(ds, n, np.random.default_rng(seed))
-        res,n_train = _tried(frame, names, fits, splitter, seed, device)
+        try: res,n_train = _tried(frame, names, fits, splitter, seed, device)
+        except (*_failures,ValueError):  # all fits have failed, perhaps as the part is too large
+            if done is None: raise
+            return done
+        done = res,len(frame)
         took = res.seconds.sum()
         res['seconds_on_all'] = res.seconds*(ds.n_ratings/n_train)**_power(n_train, res.seconds, before)
         more = n*(max(left(), 0)/2/took)**(1/_power(n_train, took, before and (before[0],before[1].sum())))
         if before is None and _spare*took<=left(): more = max(more, _jump*n)
         more = min(n_all, int(more))
-        if len(frame)==n_all or more<2*n: return res,len(frame)
+        if len(frame)==n_all or more<2*n: return done
         n,before = more,(n_train,res.seconds)
 
 # %% ../../nbs/evaluate/75_choosing.ipynb #70af0a63
@@ -127,7 +138,7 @@ def _best(table, by, left):
 def _fitted_best(dls, table, fits, by, left):
     "The name of the best of the `fits` in the `table`, as `_best` has it, and a learner that it has fitted; if it fails, the next one"
     best = _best(table, by, left())
-    learn,why = _fitted_or_not(_fitted, dls, best, fits[best])
+    learn,why = _done_or_not(_fitted, dls, best, fits[best])
     if why is None: return best,learn
     table.loc[best,_measures] = np.nan
     table.loc[best,'failed'] = f'on all ratings: {why}'

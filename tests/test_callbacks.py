@@ -252,6 +252,33 @@ def test_what_was_frozen_in_batch_norm_stays_frozen_after_measuring(dls):
     learn.fit(1, cbs=[freezing,measuring('after_step', lambda l: l.validate())])
     assert set(modes)=={(False,True)}
 
+@pytest.mark.parametrize('measure', [lambda l,cb: l.validate(cbs=cb), lambda l,cb: l.get_preds(cbs=cb)], ids=['validate','get_preds'])
+@pytest.mark.parametrize('at', ['before_validate','after_batch'])
+def test_measuring_within_measuring(dls, at, measure):
+    "Where fastai would wait for itself: it goes on if the callback leaves out what it causes, and is refused if that has no end"
+    learn = quiet(dls)
+    learn.fit(1)
+    want = [learn.validate(),*learn.get_preds()]
+    inner = []
+    def once(self):
+        if self.learn.n_measuring<2: inner.append(self.learn.validate())
+    def always(self): self.learn.validate()
+    measure(learn, callback(**{at: once}))
+    assert inner and all(o==want[0] for o in inner)
+    for fit in (lambda cb: measure(learn, cb), lambda cb: learn.fit(1, cbs=cb)):
+        with pytest.raises(RuntimeError, match='would never end'): fit(callback(**{at: always}))
+        assert learn.n_measuring==0
+
+def test_threads_that_measure_take_turns(dls):
+    learn = quiet(dls)
+    learn.fit(2)
+    want,history,values = learn.validate(),learn.history,list(learn.recorder.values)
+    found = []
+    threads = [threading.Thread(target=lambda: found.extend(learn.validate() for _ in range(5))) for _ in range(4)]
+    for o in threads: o.start()
+    for o in threads: o.join(60)
+    assert found==[want]*20 and learn.history.equals(history) and learn.recorder.values==values and learn.n_measuring==0
+
 # ------------------------------------------------------------------ weights that a callback has averaged
 class Averages(Callback):
     "Averages of epochs, as PyTorch makes them, and of steps"

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/fit/64_measuring.ipynb #3f60849c
+import threading
 from contextlib import nullcontext
 from fastai.collab import *
 from fastai.tabular.all import *
@@ -81,8 +82,8 @@ def _is_known(cb): return type(cb).__module__.partition('.')[0] in ('fastai','fa
 
 @contextmanager
 def _kept_fit(learn):
-    "A context after which a fit of `learn`, if there is one, goes on as if nothing had been measured"
-    if learn.has_stepped is None: return (yield)
+    "A context after which a fit of `learn`, or what else it measures, if there is either, goes on as if nothing had been measured"
+    if learn.has_stepped is None and learn.n_measuring<2: return (yield)
     cbs,runs = list(learn.cbs),[cb.run for cb in learn.cbs]
     kept = [(cb,dict(vars(cb))) for cb in cbs if _is_known(cb)]
     state = {k: v for k,v in vars(learn).items() if k in _of_loop}
@@ -112,8 +113,27 @@ def _kept_record(self:RecLearner):
         self.has_stepped = has_stepped
         for o,before in zip(measuring, kept): vars(o).update(before)
 
+# %% ../../nbs/fit/64_measuring.ipynb #cedfcf01
+def _set_lock(learn, _): vars(learn)['lock'] = threading.RLock()
+RecLearner.lock = property(lambda self: vars(self)['lock'], _set_lock)
+
+# %% ../../nbs/fit/64_measuring.ipynb #9991c70c
+_deepest = 4  # times that measuring may begin within measuring
+
+@patch
+@contextmanager
+def _alone(self:RecLearner):
+    "A context in which one thread measures, without what belongs to a fit; `RuntimeError` if that is within itself again and again"
+    with self.lock:
+        if self.n_measuring>_deepest:
+            raise RuntimeError('a callback measures at an event that measuring sends itself, so it would never end: let it measure at '
+                               'after_train or after_fit, or leave out what happens while learn.n_measuring is above 0')
+        of_a_fit = L(cb for cb in self.cbs if isinstance(cb, _of_a_fit) or getattr(cb, 'of_a_fit', False))
+        self.n_measuring += 1
+        try:
+            with _kept_fit(self),self.removed_cbs(of_a_fit),self._kept_record(): yield
+        finally: self.n_measuring -= 1
+
 @patch
 def validation_context(self:RecLearner, *args, **kwargs):
-    of_a_fit = L(cb for cb in self.cbs if isinstance(cb, _of_a_fit) or getattr(cb, 'of_a_fit', False))
-    alone = _kept_fit(self),self.removed_cbs(of_a_fit),self._kept_record()
-    return ContextManagers([*alone, Learner.validation_context(self, *args, **kwargs)])
+    return ContextManagers([self._alone(), Learner.validation_context(self, *args, **kwargs)])

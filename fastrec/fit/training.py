@@ -76,7 +76,8 @@ def _model_for_this_thread(learn):
 # %% ../../nbs/fit/30_training.ipynb #3ff4cefe
 class RecLearner(Recommends, Learner):
     "fastai's `Learner` for a model of ratings, which `Recommends`"
-    seed,n_fits,stay,begun = None,0,False,False  # keep what validation gathers on its device? Is the first model from `init`?
+    seed,n_fits,n_measuring = None,0,0  # the last: how often measuring has begun and not ended
+    stay,begun = False,False  # keep what validation gathers on its device? Is the first model from `init`?
     _fit_seed,_kept,_drawing = None,None,nullcontext  # the seed of a fit, weights before it, what gives a batch its random numbers
     _check_each,block_rows = False,None  # is each loss looked at? The rows of the tables that blocks are cut from
     _known_calls,by_hand,has_stepped = (None,None),None,None  # what to call for each event; gradients by hand? Has a fit taken a step?

@@ -210,7 +210,7 @@ def violations(page, *rules):
 def test_page_in_a_browser(windows, name):
     page,dark,host = windows
     urls,sizes,errors = [],[],[]
-    listeners = dict(request=lambda r: urls.append(r.url), response=lambda r: sizes.append(len(r.body()) if r.ok else 0), pageerror=lambda e: errors.append(str(e)),
+    listeners = dict(request=lambda r: urls.append(r.url), response=lambda r: sizes.append(int(r.headers.get('content-length', 0)) if r.ok else 0), pageerror=lambda e: errors.append(str(e)),
                      console=lambda m: errors.append(m.text) if m.type=='error' else None)
     page.set_viewport_size(dict(width=1280, height=900))
     for k,f in listeners.items(): page.on(k, f)
@@ -218,7 +218,7 @@ def test_page_in_a_browser(windows, name):
     for k,f in listeners.items(): page.remove_listener(k, f)
     assert not errors
     assert all(u.startswith((host,'data:','blob:')) for u in urls), urls
-    assert sum(sizes)<2e6, f'{sum(sizes)/1e6:.1f} MB'
+    assert 1e4<sum(sizes)<2e6, f'{sum(sizes)/1e6:.1f} MB'
     n_math = page.locator('.math').count()
     page.wait_for_function("n => document.querySelectorAll('mjx-container').length>=n", arg=n_math)
     assert not page.locator('mjx-merror').count()

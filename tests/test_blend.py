@@ -61,6 +61,23 @@ def test_weights_are_those_that_were_asked_for(blend):
     one = fitted(blend.dls, choices='fit_ials').settings()
     assert 'share of fit_ease' not in one.index and 'held-out' in one.rule['weight'] and one.rule['choices']=='given'
 
+def test_fits_of_choices_with_arguments(dls, monkeypatch):
+    "Those are used on all rows and on the part that weights are tried on, and told; a fit without any chooses its own"
+    from fastrec.evaluate import blend as module
+    calls,real = [],module._fitted
+    monkeypatch.setattr(module, '_fitted', lambda learn, dls, fit, kwargs: calls.append((fit,kwargs)) or real(learn, dls, fit, kwargs))
+    given = dict(fit_ials=dict(reg=.3, n_factors=5, n_sweep=3), fit_ease={})
+    learn = fitted(dls, choices=given)
+    of_ials = [o for fit,o in calls if fit=='fit_ials']
+    assert of_ials[0]==given['fit_ials'] and len(of_ials)==2 and {k: of_ials[1][k] for k in ('n_factors','n_sweep')}==dict(n_factors=5, n_sweep=3)
+    assert of_ials[1]['reg']==pytest.approx(.3) and [o['reg'] for fit,o in calls if fit=='fit_ease'][0]==fitted(dls).settings().value['reg of fit_ease']
+    table = learn.settings()
+    assert table.rule[['n_factors of fit_ials','reg of fit_ials','reg of fit_ease']].tolist()==['given','given','as that fit chooses it']
+    want = fitted(dls, how='fit_ials', reg=.3, n_factors=5, n_sweep=3).model
+    for a,b in zip(learn.model.ranker.parts[0].parameters(), want.parameters()): assert a.equal(b)
+    only = fitted(dls, choices=dict(fit_ease=dict(reg=50.)))
+    assert only.model.ranker.parts[0].reg==50 and only.last_fit[1]['choices']==dict(fit_ease=dict(reg=50.))
+
 def test_settings_name_the_fits_that_ran(dls, monkeypatch):
     "And what they chose, so that each can be made again"
     from fastrec.evaluate import blend as module
@@ -220,7 +237,7 @@ def test_gradients_do_not_train_choices():
         with pytest.raises(ValueError, match='by fit_blend'): train()
 
 @pytest.mark.parametrize('kwargs,match', [(dict(weight=-1), 'weight=-1 must be 0 or more'), (dict(weight=np.nan), 'weight'), (dict(choices='fit_als'), 'choices'), (dict(choices=()), 'choices'),
-    (dict(choices=('fit_ials','fit_ials')), 'once'), (dict(ratings='fit_ials'), 'ratings'), (dict(min_rating='high'), 'min_rating'), (dict(min_rating=4, weight=.2), 'pass one of them'), (dict(min_rating=6.), 'min_rating=6.0')], ids=str)
+    (dict(choices=('fit_ials','fit_ials')), 'once'), (dict(choices={}), 'choices'), (dict(choices=dict(fit_als={})), 'choices'), (dict(choices=dict(fit_ials=dict(reg=-1.))), 'reg'), (dict(ratings='fit_ials'), 'ratings'), (dict(min_rating='high'), 'min_rating'), (dict(min_rating=4, weight=.2), 'pass one of them'), (dict(min_rating=6.), 'min_rating=6.0')], ids=str)
 def test_refused(dls, kwargs, match):
     learn = fitted(dls, how='fit_bias')
     before = learn.predict_grid()

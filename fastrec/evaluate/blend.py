@@ -44,27 +44,28 @@ def _models(learn, dls, fits, call):
     return res
 
 # %% ../../nbs/evaluate/77_blend.ipynb #1a4225a5
-def _same_fit(fit, model):
-    "The fit and its arguments that fit other rows as `fit` did with all rows, which gave `model`"
+def _same_fit(fit, model, given):
+    "The fit and its arguments that fit other rows as `fit` did with all rows and the arguments `given`, which gave `model`"
     if fit not in _choice_fits: return fit,{}
     if not has_tastes(model): return 'fit_ials',dict(n_factors=0)
-    if isinstance(model, Ease): return fit,dict(reg=model.reg)
-    return fit,dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
+    if isinstance(model, Ease): return fit,given|dict(reg=model.reg)
+    return fit,given|dict(n_factors=model.width, alpha0=model.ials['alpha0'], reg=model.ials['reg'])
 
-def _first_fit(learn, fit, before):
-    "The fit and its arguments for all rows; the models `before` show whether there is taste"
+def _first_fit(learn, given, fit, before):
+    "The fit and its arguments for all rows, those `given` by its name if there are any; the models `before` show whether there is taste"
+    if given.get(fit): return fit,given[fit]
     ials = None if learn.asked_width==0 else before.get('fit_ials')  # with width 0 it has not asked
     if fit!='fit_ease' or ials is None: return fit,{}
-    if not has_tastes(ials): return _same_fit(fit, ials)
+    if not has_tastes(ials): return _same_fit(fit, ials, {})
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))
 
 # %% ../../nbs/evaluate/77_blend.ipynb #3597c867
-def _models_of_all(learn, fits):
-    "A model of all training rows by each of `fits`, and their warnings, each once"
+def _models_of_all(learn, fits, given):
+    "A model of all training rows by each of `fits`, with the arguments `given` by its name, and their warnings, each once"
     in_order = sorted(fits, key=[*_choice_fits,*_rating_fits].index)
     ds = learn.dls.train_ds.counted()
     known = [o for fit in fits for o in listened(check_choices, ds, fit)[1]]  # and warned about, as `fit_blend`
-    models,texts,_ = listened(_models, learn, learn.dls, in_order, partial(_first_fit, learn))
+    models,texts,_ = listened(_models, learn, learn.dls, in_order, partial(_first_fit, learn, given))
     return {fit: models[fit] for fit in fits},[o for o in dict.fromkeys(texts) if o not in known]
 
 def _tell(texts, weight, ratings):
@@ -111,10 +112,10 @@ _of_ratings = 0.,.05,.1,.2,.3,.45,.6,.9  # weights, with 1 for all choices toget
 _first_weight = .2  # of these, while the models of choices are weighed against each other
 _of_second = 0.,.25,.5,.75,1.  # the share of the second model of choices
 
-def _asked(learn, models, dls, question):
+def _asked(learn, models, given, dls, question):
     """A frame with the NDCG of each pair of weights, of ratings and of the second model of choices, the one to take first, from
-    models like the `models` of all rows"""
-    def call(fit, _): return _same_fit(fit, models[fit])
+    models like the `models` of all rows, with the arguments `given` by fit"""
+    def call(fit, _): return _same_fit(fit, models[fit], given.get(fit, {}))
     models,*_ = listened(_models, learn, dls, list(models), call)  # warnings about a part are of no use
     scores = {k: question.scores(m) for k,m in models.items()}
     choices = [v for k,v in scores.items() if k in _choice_fits]
@@ -135,7 +136,7 @@ def _asked(learn, models, dls, question):
 
 # %% ../../nbs/evaluate/77_blend.ipynb #80a456ce
 def _check_blend(learn, min_rating, weight, choices, ratings):
-    "The fits of choices and that of ratings, `None` if these are all the same; refused if an argument means nothing"
+    "The arguments of each fit of choices, and the fit of ratings, `None` if these are all the same; refused if an argument means nothing"
     for name,o in (('min_rating',min_rating),('weight',weight)):
         if o is not None: need_finite(name, o)
     if weight is not None and weight<0: raise ValueError(f'weight={weight} must be 0 or more')
@@ -143,9 +144,12 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     if weight is not None and min_rating is not None:
         raise ValueError(f'min_rating={min_rating} says what the weight should find, and weight={weight} is given: pass one of them')
     ds = solver_data(learn, 1, 1)
-    choices = list(L(ifnone(choices, usual_choices(ds))))
-    for o in choices: need_choice('choices', o, *_choice_fits)
-    if not choices or len(set(choices))<len(choices): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
+    names = list(choices) if isinstance(choices, dict) else list(L(ifnone(choices, usual_choices(ds))))
+    for o in names: need_choice('choices', o, *_choice_fits)
+    if not names or len(set(names))<len(names): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
+    choices = choices if isinstance(choices, dict) else dict.fromkeys(names, {})
+    for o in choices.values():
+        if not isinstance(o, dict): raise TypeError(f'choices={choices!r} must have a dict for each fit, as in dict(fit_ials=dict(reg=.1))')
     check_choices(ds, 'fit_blend')
     return choices,ratings if len(ds.values())>1 else None
 
@@ -183,19 +187,19 @@ def _replace(learn, model):
 def fit_blend(self:RecLearner,
     min_rating:float=None, # Find what has this rating or a better one; left out: all that is chosen
     weight:float=None, # Of ratings in the lists, with 1 for choices; left out: the one that finds most held-out training rows
-    choices:tuple=None, # 'fit_ials', 'fit_ease', or both; left out: both, up to 10,000 items
+    choices:tuple=None, # 'fit_ials', 'fit_ease', or both, or a dict of arguments by fit; left out: both, up to 10,000 items
     ratings:str='fit_als', # What predicts ratings: this, or 'fit_bayes', with lower errors and std; lists weigh fit_als either way
     cbs=None # Callbacks for the fit of ratings
 ):
     """Fit what people choose and how they rate it; the model predicts ratings, and its lists are ranked by a weighted sum of both.
     If all ratings are the same, there are choices alone. `history` is that of the fit of ratings, which goes on from
     `init`, without metrics of its lists. Until all is done, other threads see the model from before; if interrupted, that stays"""
-    fits,ratings = _check_blend(self, min_rating, weight, choices, ratings)
+    given,ratings = _check_blend(self, min_rating, weight, choices, ratings)
     _check_callbacks(self, ratings, cbs)
     before = self.fit_state()
     called = LastFit('fit_blend', dict(min_rating=min_rating, weight=weight, choices=choices, ratings=ratings))
     with _others_see(self, self.model):
-        try: self._fit_blend(fits, min_rating, weight, ratings, cbs)
+        try: self._fit_blend(given, min_rating, weight, ratings, cbs)
         except BaseException:
             self.put_back(before)
             raise
@@ -203,9 +207,10 @@ def fit_blend(self:RecLearner,
 
 # %% ../../nbs/evaluate/77_blend.ipynb #c5589229
 @patch
-def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
-    "As `fit_blend`, with models of choices by `fits`; `ratings` is the fit of the model that predicts, `None` for choices alone"
-    if ratings: fits = [*fits,'fit_als']
+def _fit_blend(self:RecLearner, given, min_rating, weight, ratings, cbs):
+    """As `fit_blend`, with models of choices by the fits in `given`, with these arguments; `ratings` is the fit of the model that
+    predicts, `None` for choices alone"""
+    fits = [*given,'fit_als'] if ratings else [*given]
     is_asked = weight is None and len(fits)>1
     trial = trial_of(self, min_rating) if is_asked else None
     if self.model.lists_by is not self.model:  # the model from before keeps its own
@@ -213,9 +218,9 @@ def _fit_blend(self:RecLearner, fits, min_rating, weight, ratings, cbs):
         del self.model.ranker
     if ratings: _fit_ratings(self, ratings, cbs)
     own = {ratings: copied(self.model)} if ratings in fits else {}
-    models,texts = _models_of_all(self, [o for o in fits if o not in own])
+    models,texts = _models_of_all(self, [o for o in fits if o not in own], given)
     models |= own
-    asked = _asked(self, models, *trial) if trial else None
+    asked = _asked(self, models, given, *trial) if trial else None
     weight,second = (ifnone(weight, 0.),.5) if asked is None else asked.iloc[0][['weight','second']]
     of_choices = [m for k,m in models.items() if k in _choice_fits]
     shares = [1.] if len(of_choices)==1 else [1-second,second]

@@ -10,11 +10,13 @@ from ..models.blend import has_tastes
 from ..models.ease import Ease
 
 # %% ../../nbs/fit/73_blend_settings.ipynb #5eeaf67d
-def _choices_rows(blend):
-    "The fits of choices that made the parts of a `blend`, with what each chose"
+def _choices_rows(blend, given):
+    "The fits of choices that made the parts of a `blend`, with what each chose, or what was `given`, if arguments were"
     found = blend.chosen()
+    given = given if isinstance(given, dict) else {}
     rule = 'factors, and up to 10,000 items weights of items, which err in different ways'
-    of_fits = {f'{k} of {fit}': (v,'as that fit chooses it','') for fit,o in found.items() for k,v in o.items()}
+    of_fits = {f'{k} of {fit}': (v,'given' if k in given.get(fit, {}) else 'as that fit chooses it','')
+               for fit,o in found.items() for k,v in o.items()}
     return dict(choices=(' and '.join(found),rule,'')) | of_fits
 
 # %% ../../nbs/fit/73_blend_settings.ipynb #e48073b8
@@ -46,7 +48,7 @@ def blend_rows(learn, args):
     "What made the lists of `learn`, fitted by `fit_blend` with `args`"
     blend = learn.model.lists_by
     are_popular = learn.asked_width!=0 and not any(map(_knows_taste, blend.parts))
-    res = _popular_rows() if are_popular else _choices_rows(blend)
+    res = _popular_rows() if are_popular else _choices_rows(blend, args['choices'])
     if args['choices']: del res['choices']
     asked = blend.asked
     if args['weight'] is not None or asked is None: return res

@@ -7,6 +7,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Callback
 from conftest import seldom
 from fastrec.all import LeaveLastSplitter,RecDataLoaders,RecLearner,SampledSoftmaxLoss,TimeSplitter,choose_fit,cross_validate,k_folds,learner,sample_ratings,search
+from fastrec.evaluate.questions import trial_of
 from fastrec.evaluate.spaces import all_combinations,check_space
 import optuna
 
@@ -308,6 +309,27 @@ def test_choose_fit_goes_on_where_a_fit_fails(monkeypatch):
     assert table.failed['fit_als']=='steps went astray' and table.loc['fit_als',['rmse','ndcg_at_10']].isna().all()
     assert table.failed.drop('fit_als').isna().all() and np.isfinite(table.rmse['fit_bias'])
     with pytest.raises(FloatingPointError, match='went astray'): choose_fit(dls, 60, fits=dict(fit_als={}))
+
+def test_rows_of_a_pair_stay_together_where_settings_are_chosen():
+    "Otherwise what is left to find in a log is what people did once, by chance"
+    rng = np.random.default_rng(0)
+    bought = sample_ratings()[['user','title']]
+    looked = bought.assign(title=rng.permutation(bought.title))
+    log = pd.concat([bought,bought,bought,looked], ignore_index=True).assign(rating=1)
+    log['weight'] = [1.]*3*len(bought) + [.1]*len(looked)
+    dls = RecDataLoaders.from_df(log, seed=1, weight_name='weight')
+    def pairs(ds): return set(map(tuple, ds.x.tolist()))
+    seen = []
+    def make(dls, n_sweep):
+        seen.append(dls)
+        learn = learner(dls)
+        with learn.no_bar(),learn.no_logging(): learn.fit_ials(2, n_sweep)
+        return learn
+    search(make, dict(n_sweep=[2]), dls, measure='ndcg_at_10', seed=3)
+    trial = trial_of(learner(dls), None)[0]
+    for o in (*seen,trial): assert len(o.valid_ds)>1000 and not pairs(o.train_ds)&pairs(o.valid_ds)
+    found = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_ials={}))[0].ndcg_at_10
+    assert found['fit_ials']>1.15*found['popularity']
 
 @popular_is_better
 def test_choose_fit_goes_on_where_a_fit_cannot_be_measured(monkeypatch):

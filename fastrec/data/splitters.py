@@ -65,6 +65,23 @@ def SeededSplitter(
         return idx[cut:],idx[:cut]
     return _inner
 
+# %% ../../nbs/data/02_splitters.ipynb #3c6baa6f
+def first_of_pairs(users, items):
+    "For each row with the labels or codes `users` and `items` the number of the first row with both, (n,)"
+    pairs = pd.DataFrame(dict(users=users, items=items)).groupby(['users','items'], sort=False, observed=True).ngroup().to_numpy()
+    return np.unique(pairs, return_index=True)[1][pairs]
+
+def pair_splitter(valid_pct, seed, user_name, item_name):
+    "As `SeededSplitter`, of pairs of the columns `user_name` and `item_name`, each with all of its rows"
+    def _inner(o):
+        first = first_of_pairs(o[user_name], o[item_name])
+        pairs = np.unique(first)
+        train,valid = SeededSplitter(valid_pct, seed)(pairs)
+        if len(pairs)==len(o): return train,valid
+        is_held = np.isin(first, pairs[valid])
+        return np.flatnonzero(~is_held),np.flatnonzero(is_held)
+    return _inner
+
 # %% ../../nbs/data/02_splitters.ipynb #a64e3697
 _many_ties,_one_way = 100,.95  # pairs; steps up less those down, as a share
 

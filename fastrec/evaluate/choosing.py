@@ -12,7 +12,7 @@ import numpy as np,pandas as pd,torch
 from fastcore.basics import ifnone
 from ..base.checks import listened,need_choice,need_finite,warn
 from ..data.loaders import RecDataLoaders
-from ..data.splitters import SeededSplitter
+from ..data.splitters import pair_splitter
 from ..base.compiled import can_compile
 from ..fit.ials import may_mean_not_chosen
 from ..fit.learner import learner
@@ -77,6 +77,7 @@ def _need_known(held):
 def _tried(frame, names, fits, splitter, seed, device):
     "A row for each of the `fits`, by name, trained on `frame`, whose columns have the `names`, and how many ratings they had"
     from fastprogress.fastprogress import progress_bar
+    splitter = ifnone(splitter, pair_splitter(.1, seed, names['user_name'], names['item_name']))
     dls = RecDataLoaders.from_df(frame, splitter, seed=seed, device=device, **names)
     _need_known(dls.valid_ds)
     rows,scores = {},None
@@ -204,7 +205,7 @@ def choose_fit(
     seed = 0 if dls.seed is None else int(dls.seed)
     fits = _as_fits(fits, ds)
     measure = _as_measure(by, len(ds.values())>1 and not set(fits)<=_of_preferences)
-    table,n = _rounds(ds, fits, ifnone(splitter, SeededSplitter(.1, seed)), seconds, start, seed, dls.device)
+    table,n = _rounds(ds, fits, splitter, seconds, start, seed, dls.device)
     best,learn = _fitted_best(dls, table, fits, measure, lambda: seconds-(time.perf_counter()-start))
     if by is None or measure!='rmse': _tell_of_lists(table.ndcg_at_10, best, measure!='rmse')
     table.attrs = dict(best=best, ratings=n)

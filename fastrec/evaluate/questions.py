@@ -12,6 +12,7 @@ from ..answer.recommender import Seen,evaluating
 from ..answer.topn import top_n
 from ..data.loader import RatingsDL
 from ..data.loaders import RecDataLoaders
+from ..data.splitters import first_of_pairs
 from .measures import ndcg_at_k
 from .truth import Truth
 
@@ -20,15 +21,18 @@ _most_users,_most_scores = 2000,2**24  # with rows held out; kept of each model
 _share = .2  # of their rows
 
 def _held_out(ds):
-    "Which rows of the choices `ds` to hold out, as a mask"
+    "Which rows of the choices `ds` to hold out, as a mask; all rows of a pair go together"
     rng = np.random.default_rng(0)
     n_users,n_items = ds.sizes
     n_asked = min(_most_users, max(_most_scores//n_items, 1))
     is_asked = np.zeros(n_users, bool)
     is_asked[rng.permutation(n_users)[:n_asked]] = True
-    users = ds.codes[0].cpu().numpy()
+    users,items = (o.cpu().numpy() for o in ds.codes)
     is_asked &= ds.counted().counts(0).numpy()>1  # so that something is left to learn from
-    return torch.from_numpy(is_asked[users] & (rng.random(len(ds))<_share))
+    is_drawn = rng.random(len(ds))<_share
+    rows = np.flatnonzero(is_asked[users])
+    first = rows[first_of_pairs(users[rows], items[rows])]
+    return torch.zeros(len(ds), dtype=torch.bool).index_fill(0, torch.from_numpy(rows[is_drawn[first]]), True)
 
 def _trial_loaders(dls, is_held):
     "Loaders of `dls` that train on part of the training rows and validate on those that are held out"

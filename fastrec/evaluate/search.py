@@ -14,7 +14,7 @@ from fastai.data.core import DataLoaders
 from fastcore.basics import ifnone,patch,store_attr
 from ..base.checks import need_finite,need_flags,need_package,need_whole,warn
 from ..data.loaders import RecDataLoaders
-from ..data.splitters import SeededSplitter
+from ..data.splitters import pair_splitter
 from ..fit.stock import as_rec_dls
 from .judging import of_lists
 from .spaces import all_combinations,check_make,check_space
@@ -40,7 +40,7 @@ def _inner_loaders(dls, splitter, seed):
     ds = dls.train_ds
     if ds.shard: raise ValueError('this process holds a shard of the ratings: search on a part of them without shard=True')
     frame,names = ds.frame()
-    splitter = ifnone(splitter, SeededSplitter(.2, seed=seed))
+    splitter = ifnone(splitter, pair_splitter(.2, seed, names['user_name'], names['item_name']))
     return RecDataLoaders.from_df(frame, splitter, bs=dls.train.bs, val_bs=dls.valid.bs, device=dls.device,
                                   seed=ifnone(dls.seed, seed), drop_last=dls.train.drop_last, **names)
 

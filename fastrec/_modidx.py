@@ -1542,6 +1542,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.data.scales._as_numbers': ('data/scales.html#_as_numbers', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales._check_size': ('data/scales.html#_check_size', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales._counts': ('data/scales.html#_counts', 'fastrec/data/scales.py'),
+                                     'fastrec.data.scales._empty_counts': ('data/scales.html#_empty_counts', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales._ids': ('data/scales.html#_ids', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales._one_value': ('data/scales.html#_one_value', 'fastrec/data/scales.py'),
                                      'fastrec.data.scales._tell_unequal': ('data/scales.html#_tell_unequal', 'fastrec/data/scales.py'),

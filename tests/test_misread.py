@@ -73,6 +73,15 @@ def test_counts_with_returns_are_told_of_as_counts():
     assert 'returns' not in told(read, df[df.quantity>0])[1]
     for scale in (rng.uniform(-10, 10, n).round(2), rng.integers(-100, 101, n), rng.normal(5, 3, n).round(1)): assert 'counts' not in told(read, df.assign(quantity=scale))[1]
 
+def test_counts_of_nothing_are_told_of():
+    df,rng = _rows()
+    log = df.drop(columns='rating').assign(event='look', quantity=np.where(rng.random(len(df))<.9, 0, 2))
+    text = told(read, log)[1]
+    assert f"{(log.quantity==0).mean():.0%} of 'quantity' are 0" in text and 'add a column of 1' in text
+    assert any("'quantity' are 0" in o for o in check_ratings(log).finding)
+    for few in (np.where(rng.random(len(df))<.02, 0, 2+rng.integers(0, 2, len(df))), rng.integers(1, 4, len(df)), rng.integers(0, 2, len(df))):
+        assert 'are 0' not in told(read, log.assign(quantity=few))[1]
+
 # ------------------------------------------------------------------ files
 @pytest.fixture
 def write(tmp_path):

@@ -913,6 +913,17 @@ def test_without_tastes_nothing_is_a_reason_for_one_item_more_than_for_another()
         assert lists.because_1.isna().all() and lists.because_2.isna().all()
     popular = fitted('popularity')
     assert set(popular.recommend(frame().user[0], why=1, sentences=True).why)=={'because others chose it'}
+    assert set(fitted('fit_bias').recommend(frame().user[0], why=1, sentences=True).why)=={'because others like it'}
+
+def test_what_many_choose_is_not_said_to_be_liked():
+    "Where a blend has no reasons of one's own, its lists are by what is chosen, however low that is rated"
+    rng = np.random.default_rng(0)
+    df = pd.DataFrame(dict(user=rng.integers(0, 400, 6000), item=rng.zipf(1.5, 6000)%90)).drop_duplicates()
+    df['rating'] = np.where(df.item<5, 1, rng.integers(1, 6, len(df)))
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=1))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=0.)
+    assert learn.settings().value['choices']=='popularity'
+    assert set(learn.recommend(df.user.iloc[0], why=1, sentences=True).why)=={'because others chose it'}
 
 # ------------------------------------------------------------------ a film rated twice, and units
 @pytest.mark.parametrize('name', ['fit_bias','fit_als','by_reg','fit_bayes'])

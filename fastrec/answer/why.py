@@ -202,9 +202,10 @@ def _sentences(self:Why, number, ranker, by_features):
     cols = [self._looked_up(o) for o in number.T]
     labels = zip(*[o for o,_ in cols])
     values = zip(*[o for _,o in cols])
-    rates = learns_ratings(ranker)
+    rates,by_choices = learns_ratings(ranker),any(o.is_preference for o in parts_of(ranker))
     lines = []
     for names,ys,flag in zip(labels, values, by_features.tolist()):
         n = sum(not pd.isna(o) for o in names)  # the strongest come first
-        lines.append(sentence(names[:n], ys[:n] if rates else None, flag))
+        is_rated = rates and (n or not by_choices)  # what a blend ranks high for everybody is chosen by many, whether liked or not
+        lines.append(sentence(names[:n], ys[:n] if is_rated else None, flag))
     return {'why': lines}

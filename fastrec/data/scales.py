@@ -131,6 +131,15 @@ def _counts(values, share, name):
                 f'{median:g} at most, rather than stars: to predict them, {returns}take their logarithm, {in_logarithm(name)}; '
                 'for lists, take 1 for each and fit_ials')
 
+_some_empty = .05  # of the rows
+
+def _empty_counts(values, share, name):
+    "A sentence about counts of 0"
+    empty = share[values==0].sum()
+    if empty<_some_empty: return
+    return (f'{empty:.0%} of {name!r} are 0, so in these rows nothing was counted: leave them out with df[df[{name!r}]>0], or, if each row '
+            'is an event whatever it counts, such as a look, add a column of 1 and name it with rating_name')
+
 def _ids(values, share, name):
     "A sentence about whole numbers that must be ids, as there are so many"
     n = len(values)
@@ -147,7 +156,7 @@ def check_scale(ratings, name):
     if len(ratings)<_few_rows or _are_choices(values): return
     share = counts/counts.sum()
     if role_of(name)[0]=='count':
-        text = _counts(values, share, name)
+        text = _counts(values, share, name) or _empty_counts(values, share, name)
         return text and warn(text)
     if len(values)==1 and (ratings==values[0]).all():
         return warn(f'all ratings in {name!r} are {values[0]:g}: there is no taste to learn from them; for choices '

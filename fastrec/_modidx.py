@@ -1222,6 +1222,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.data.labels.Vocab.digest': ('data/labels.html#vocab.digest', 'fastrec/data/labels.py'),
                                      'fastrec.data.labels.Vocab.encode': ('data/labels.html#vocab.encode', 'fastrec/data/labels.py'),
                                      'fastrec.data.labels.Vocab.find': ('data/labels.html#vocab.find', 'fastrec/data/labels.py'),
+                                     'fastrec.data.labels.Vocab.is_kind': ('data/labels.html#vocab.is_kind', 'fastrec/data/labels.py'),
                                      'fastrec.data.labels.Vocab.lookup': ('data/labels.html#vocab.lookup', 'fastrec/data/labels.py'),
                                      'fastrec.data.labels.Vocab.o2i': ('data/labels.html#vocab.o2i', 'fastrec/data/labels.py'),
                                      'fastrec.data.labels.Vocab.spelled_as': ( 'data/labels.html#vocab.spelled_as',

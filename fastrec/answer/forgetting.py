@@ -8,8 +8,9 @@ __all__ = []
 # %% ../../nbs/answer/81_forgetting.ipynb #97db30d0
 import pandas as pd,torch
 from fastcore.basics import patch
-from ..base.checks import warn
-from ..data.labels import Vocab
+from ..base.checks import need_choice,warn
+from ..data.labels import Vocab,as_labels
+from ..data.nobody import count_unknown
 from ..models.base import FactorModel
 from ..models.blend import Blend
 from .recommender import counts_of_items,Recommender,Recommends
@@ -20,15 +21,22 @@ from .additions import tensors_of
 from .concerned import waiting_without
 
 # %% ../../nbs/answer/81_forgetting.ipynb #4fc9ce91
-def _codes_named(vocab, labels):
-    "Codes of the `labels`; the error for an unknown one doesn't say how somebody comes in"
-    try: return vocab.lookup(labels)
-    except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
+def _codes_named(vocab, labels, unknown):
+    "Codes of the `labels`; what is `unknown` raises, in words that don't say how somebody comes in, or is told of"
+    need_choice('unknown', unknown, 'raise', 'drop')
+    labels = as_labels(labels, vocab.name)
+    codes = vocab.find(labels)
+    not_there = labels[codes==0].tolist()
+    if unknown=='raise' or not all(map(vocab.is_kind, not_there)):  # 845 may well be there as '845'
+        try: return vocab.lookup(labels)
+        except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
+    if not_there: warn(f'{count_unknown(vocab.name, not_there)}: of these there is nothing to forget')
+    return codes[codes>0]
 
-def _kept(vocab, labels):
-    "Codes, from 0, of all but `labels`. `KeyError` for an unknown one, `ValueError` for none or all"
-    codes = torch.from_numpy(_codes_named(vocab, labels)).long()
-    if not len(codes): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
+def _kept(vocab, labels, unknown):
+    "Codes, from 0, of all but `labels`. `KeyError` for an `unknown` one, `ValueError` for none or all"
+    if not len(as_labels(labels, vocab.name)): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
+    codes = torch.from_numpy(_codes_named(vocab, labels, unknown)).long()
     is_kept = torch.ones(len(vocab), dtype=torch.bool)
     is_kept[codes] = False
     kept = is_kept.nonzero()[:,0]
@@ -87,11 +95,11 @@ def _check(rec):
         raise ValueError('this process holds a shard of the ratings: save the model with seen=False, load it and forget there')
 
 # %% ../../nbs/answer/81_forgetting.ipynb #51e5d855
-def _without(rec, labels, side):
-    "`rec` without the `labels` of users (`side=0`) or items (`side=1`)"
+def _without(rec, labels, side, unknown):
+    "`rec` without the `labels` of users (`side=0`) or items (`side=1`); those that are `unknown` raise, or are told of"
     _check(rec)
     name,vocab = rec.ds.cat_names[side],rec.ds.vocabs[side]
-    codes = _kept(vocab, labels)
+    codes = _kept(vocab, labels, unknown)
     classes = {**rec.ds.classes, name: _vocab_of(vocab, codes)}
     ds = _ds_of(rec.ds, side, codes, classes)
     seen,own_unlisted = (o and o.keeping(side, codes) for o in (rec.seen,rec.own_unlisted))
@@ -106,20 +114,22 @@ def _without(rec, labels, side):
 # %% ../../nbs/answer/81_forgetting.ipynb #c507016e
 @patch
 def without_users(self:Recommends,
-    users # Label or labels of those to forget
+    users, # Label or labels of those to forget
+    unknown:str='raise' # For labels that are not there: 'raise' a `KeyError`, or 'drop' them, as in a list of all who left a shop
 )->Recommender: # Of all others, to answer, evaluate and save
     """A recommender that has nothing of `users`: no label, row, draw, effect of a day, nothing seen or counted. This one stays as it is.
 
     What their ratings taught the model of items and of others stays until it is trained without them. `KeyError` for an unknown label,
-    `ValueError` for nobody, and for everybody"""
-    return _without(self, users, 0)
+    unless it is dropped, and for one of another kind, `ValueError` for nobody, and for everybody"""
+    return _without(self, users, 0, unknown)
 
 @patch
 def without_items(self:Recommends,
-    items # Label or labels of those to forget
+    items, # Label or labels of those to forget
+    unknown:str='raise' # As for `without_users`
 )->Recommender: # Of all others, to answer, to be evaluated and to be saved
     """A recommender that has nothing of `items`, as `without_users` has nothing of users.
 
     What their ratings taught the model of users stays until it is trained without them. `KeyError` for an unknown label, `ValueError`
     for none, and for all"""
-    return _without(self, items, 1)
+    return _without(self, items, 1, unknown)

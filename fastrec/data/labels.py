@@ -185,10 +185,15 @@ def _closest(vocab, text, few=2000, longest=500):
     return [by_plain[o] for o in close]
 
 # %% ../../nbs/data/03_labels.ipynb #4f123096
+@patch
+def is_kind(self:Vocab, label):
+    "Is `label` of the kind that labels are here, text, numbers or other?"
+    return not len(self.labels) or _class_of(_first(self.labels)) is _class_of(label)
+
 def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
-    known = _first(vocab.labels) if len(vocab.labels) else unknown
-    if _class_of(known)!=_class_of(unknown):
+    if not vocab.is_kind(unknown):
+        known = _first(vocab.labels)
         kind = {str: 'text', Real: 'numbers', bool: 'true or false'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
     if not isinstance(unknown, str): return ''

@@ -186,9 +186,7 @@ def _closest(vocab, text, few=2000, longest=500):
 
 # %% ../../nbs/data/03_labels.ipynb #4f123096
 @patch
-def is_kind(self:Vocab, label):
-    "Is `label` of the kind that labels are here, text, numbers or other?"
-    return not len(self.labels) or _class_of(_first(self.labels)) is _class_of(label)
+def is_kind(self:Vocab, label): return not len(self.labels) or _class_of(_first(self.labels)) is _class_of(label)
 
 def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
@@ -211,8 +209,7 @@ def lookup(self:Vocab, labels):
     unknown = _first(labels[codes==0])
     if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
-    hint = _hint(self, unknown)+self.advice
-    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{hint}')
+    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{_hint(self, unknown)}{self.advice}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12
 class _Codes(Mapping):

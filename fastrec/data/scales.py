@@ -131,6 +131,7 @@ def _counts(values, share, name):
                 f'{median:g} at most, rather than stars: to predict them, {returns}take their logarithm, {in_logarithm(name)}; '
                 'for lists, take 1 for each and fit_ials')
 
+# %% ../../nbs/data/12_scales.ipynb #89d264b2
 _some_empty = .05  # of the rows
 
 def _empty_counts(values, share, name):

@@ -68,7 +68,8 @@ def SeededSplitter(
 # %% ../../nbs/data/02_splitters.ipynb #3c6baa6f
 def first_of_pairs(users, items):
     "For each row with the labels or codes `users` and `items` the number of the first row with both, (n,)"
-    pairs = pd.DataFrame(dict(users=users, items=items)).groupby(['users','items'], sort=False, observed=True).ngroup().to_numpy()
+    both = pd.DataFrame(dict(users=users, items=items))
+    pairs = both.groupby(['users','items'], sort=False, observed=True).ngroup().to_numpy()
     return np.unique(pairs, return_index=True)[1][pairs]
 
 def pair_splitter(valid_pct, seed, user_name, item_name):

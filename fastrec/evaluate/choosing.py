@@ -62,6 +62,7 @@ def _done_or_not(call, dls, name, kwargs):
     try: return call(dls, name, kwargs),None
     except failures as e: return None,e.with_traceback(None)  # whose frames would keep what the fit has made
 
+# %% ../../nbs/evaluate/75_choosing.ipynb #e8a5ea19
 def _need_enough(ds):
     "Refuse a shard of ratings, and too few"
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
@@ -104,6 +105,7 @@ def _power(n, seconds, before):
     n_fewer,fewer = before
     return (np.log(seconds/fewer)/np.log(n/n_fewer)).clip(_least_power, 1)
 
+# %% ../../nbs/evaluate/75_choosing.ipynb #0df59c48
 def _rounds(ds, fits, splitter, seconds, start, seed, device):
     "The table of the largest part that there is time for, and how many ratings that had"
     left = lambda: seconds-(time.perf_counter()-start)

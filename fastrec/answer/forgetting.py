@@ -33,6 +33,7 @@ def _codes_named(vocab, labels, unknown):
     if not_there: warn(f'{count_unknown(vocab.name, not_there)}: of these there is nothing to forget')
     return codes[codes>0]
 
+# %% ../../nbs/answer/81_forgetting.ipynb #ea4401cf
 def _kept(vocab, labels, unknown):
     "Codes, from 0, of all but `labels`. `KeyError` for an `unknown` one, `ValueError` for none or all"
     if not len(as_labels(labels, vocab.name)): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')

@@ -1,5 +1,5 @@
 """On every machine: the versions that are named, encodings, and the jobs that try it elsewhere"""
-import ast,importlib.metadata,re,subprocess,sys,tomllib
+import ast,importlib.metadata,os,re,shutil,subprocess,sys,tomllib,zipfile
 from pathlib import Path
 import nbformat,pytest,yaml
 import fastrec
@@ -44,6 +44,22 @@ def test_it_is_said_at_import_and_before_anything_is_loaded():
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert run.returncode==1 and run.stdout.strip()=='False'
     assert run.stderr.strip().splitlines()[-1].startswith('ImportError: fastrec needs fastai 2.8.12 or newer, here is 2.4.0')
+
+def test_a_copy_of_the_repository_does_not_hide_the_package_that_is_installed_from_it(tmp_path):
+    "After `pip install -e`, from the folder above a clone called fastrec: that folder is no package, and must not count as one"
+    pytest.importorskip('setuptools', '77')
+    clone = tmp_path/'fastrec'
+    for o in ('pyproject.toml','README.md','LICENSE','fastrec/__init__.py'):
+        (clone/o).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root/o, clone/o)
+    def python(folder, code):
+        env = {k: v for k,v in os.environ.items() if k!='PYTHONPATH'}
+        return subprocess.run([sys.executable, '-c', code], cwd=folder, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    built = python(clone, f'from setuptools.build_meta import build_editable\nprint(build_editable({str(tmp_path)!r}))')
+    installed = tmp_path/'site'
+    with zipfile.ZipFile(tmp_path/built) as z: z.extractall(installed)
+    found = python(tmp_path, f'import site\nsite.addsitedir({str(installed)!r})\nimport fastrec\nprint(fastrec.__file__)')
+    assert os.path.samefile(found, clone/'fastrec'/'__init__.py')
 
 # ------------------------------------------------------------------ encodings
 def without_encoding(source):

@@ -38,8 +38,7 @@ def notes_on_seen(served, *ways):
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, for a known person, and notes"
-    rated = asking.codes_rated if asking.by=='user' else ()
-    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
+    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, asking.codes_rated)
     lines, = found.values()
     return lines,notes
 
@@ -59,7 +58,7 @@ def list_of(served, q, features=None):
             unknown=unknown)
     lines,notes = _of_known(asking, q, choice)
     notes += notes_on_seen(served, asking.by)
-    user = as_json([asking.label])[0] if asking.by=='user' else None
+    user = as_json([asking.label])[0] if asking.is_known else None
     return ListAnswer(
         model=served.name,
         user=user,

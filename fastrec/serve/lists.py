@@ -91,11 +91,13 @@ def parts_of_many(q, most):
     return [q.users[k:k+size] for k in range(0, len(q.users), size)]
 
 def lists_of_part(served, q, users):
-    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; and its unknown items"
+    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; its unknown items; and `by` of each list"
     choice = Choice(served, q)
     lists,notes = _each(served, users, q.wanted(), choice)
-    notes += notes_on_seen(served, *[o['by'] for o in lists])
-    return [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists],notes,choice.unknown
+    ways = [o['by'] for o in lists]
+    notes += notes_on_seen(served, *ways)
+    texts = [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists]
+    return texts,notes,choice.unknown,ways
 
 # %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
 def _one(served, found, notes):
@@ -123,7 +125,7 @@ def lists_together(served, wanted, users):
 # %% ../../nbs/serve/14_lists.ipynb #6d5d8357
 def joined_parts(served, parts):
     "The `ManyAnswer`, as JSON, joined from what `lists_of_part` gave for each part"
-    lists,notes,unknown = zip(*parts)
+    lists,notes,unknown,_ = zip(*parts)
     notes = [*dict.fromkeys(chain(*notes))]
     empty = ManyAnswer(model=served.name, notes=notes, unknown=unknown[0], lists=[]).model_dump_json()
     return ''.join([empty.removesuffix(']}'), ','.join(chain(*lists)), ']}'])

@@ -19,7 +19,8 @@ from .recommender import Recommends,Seen
 
 # %% ../../nbs/answer/85_since.ipynb #cef35bcf
 def _own(rec, code):
-    "Codes of the items that the user `code`, (1,), has in training, ratings and weights, `None` if all count the same; `None` if not known"
+    """Codes of the items that the user `code`, (1,), has in training, their ratings, and weights, `None` if all count the same. `None` if
+    these aren't known"""
     ds = rec.ds
     if len(ds):
         number = rows_by_user(ds).of(code)[1].to(ds.x.device)
@@ -33,7 +34,7 @@ def _own(rec, code):
 
 # %% ../../nbs/answer/85_since.ipynb #d1b02ae3
 def _together(own, sent, replace):
-    "What a user has of their `own` and the `RatingsTensors` `sent`, as `_own` gives it; of the same item what was sent, if it is to `replace`"
+    "What a user has of their `own` and the `RatingsTensors` `sent`, as `_own` gives it; of one item what was sent, if it is to `replace`"
     items = sent.codes[1]
     new = items,sent.y,sent.weights()
     old = own[0],own[1],torch.ones_like(own[1]) if own[2] is None else own[2]

@@ -91,7 +91,7 @@ def parts_of_many(q, most):
     return [q.users[k:k+size] for k in range(0, len(q.users), size)]
 
 def lists_of_part(served, q, users):
-    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; its unknown items; and `by` of each list"
+    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; its unknown items; `by` of each list"
     choice = Choice(served, q)
     lists,notes = _each(served, users, q.wanted(), choice)
     ways = [o['by'] for o in lists]

@@ -38,8 +38,8 @@ class Rated(BaseModel, extra='forbid', strict=True):
     weight: Annotated[Number, Field(ge=0)]|None = None
 
 class Person(BaseModel, extra='forbid', strict=True):
-    """A person, by label, ratings, or both: a user of the folder is known by what they rated there, next to which the ratings sent count; of
-    the same item the one sent counts"""
+    """A person, by label, ratings, or both: a user of the folder is known by what they rated there, and by the ratings sent, which take the
+    place of those of the same items"""
     user: Label|None = None
     ratings: list[Rated] = Field([], max_length=most_labels)
 

@@ -26,6 +26,7 @@ from fastrec.models.trainable import *
 from fastrec.answer.recommender import *
 from fastrec.answer.newcomers import *
 from fastrec.answer.extend import *
+from fastrec.answer.since import *
 from fastrec.answer.topn import *
 from fastrec.fit.training import *
 from fastrec.fit.learner import *

@@ -210,6 +210,137 @@ def test_newcomers_and_strangers(films, learn, df):
     _,got = films.post('fold-in', ratings=[dict(item='No Such Film')])
     assert got['by']=='popular' and got['unknown']==['No Such Film']
 
+def own_of(learn, user):
+    "What `user` rated in training, as a frame for `fold_in`"
+    ds = learn.dls.train_ds
+    own = ds.decode(ds.x, ds.y)
+    if ds.w is not None: own = own.assign(weight=ds.w.numpy()*ds.weight_unit)
+    return own[own.user==user].drop(columns='user')
+
+def sent_by(learn, user, n_new=4):
+    "Ratings of `n_new` items that `user` has not seen, and of the first one that they have rated in training"
+    new = learn.recommend(user, n=100).title.tolist()[:n_new]
+    return pd.DataFrame(dict(title=[*new, own_of(learn, user).title.iloc[0]], rating=[5.,1.]*(n_new//2)+[2.]))
+
+def as_sent(frame): return frame.rename(columns=dict(title='item')).to_dict('records')
+
+@pytest.mark.parametrize('how', ['fit_als','fit_ials','fit_ease','fit_blend','fit_bayes','fit_sgd'])
+def test_what_a_user_of_the_folder_sends_counts_with_what_they_rated(df, tmp_path, how):
+    "As `fold_in` with both, by each route, with the last of two ratings of an item; lists leave out what they would and what was sent"
+    learn = fitted(df, how, n_sweep=20 if how=='fit_bayes' else None)
+    user = int(df.user[0])
+    own,sent = own_of(learn, user),sent_by(learn, user)
+    both = pd.concat([own[~own.title.isin(sent.title)] if not learn.model.is_preference else own, sent])
+    want = learn.fold_in(both if not learn.model.is_preference else both.drop_duplicates('title'))
+    gone = {*df.title[df.user==user],*sent.title}
+    left = [x for x in want.recommend(n=100, exclude_seen=False).title if x not in gone]
+    asked = dict(user=user, ratings=as_sent(sent))
+    with Background(app(learn.save_recommender(tmp_path/'films', ratings=True))) as o:
+        films = Client(o.url)
+        for more in ({},dict(exclude=['?'])):
+            status,got = films.post('recommend', **asked, n=100, **more)
+            assert status==200 and [got['by'],got['user'],got['notes']]==['user and ratings',user,[]] and items(got)==left
+        before = {x['item']: x['score'] for x in films.get('recommend', user=user, n=100)[1]['items']}
+        assert max(abs(x['score']-before[x['item']]) for x in got['items'])>.01
+        titles = df.title.unique()[:9].tolist()
+        status,got = films.post('predict', **asked, items=titles)
+        assert status==200 and got['by']=='user and ratings'
+        assert [x['prediction'] for x in got['items']]==pytest.approx([want.predict(x) for x in titles], abs=1e-3)
+        if how=='fit_sgd': return  # which found nothing here but biases, so there is no map
+        status,got = films.post('map', **asked)
+        assert status==200 and got['you']==films.post('map', ratings=as_sent(want.ds.frame()[0][['title','rating']]))[1]['you']
+        status,got = films.post('explain', **asked, item=titles[0])
+        assert status==200 and got['by']=='user and ratings' and got['prediction']==pytest.approx(want.predict(titles[0]), abs=1e-3)
+        assert {x['item'] for x in got['parts'] if x['part']=='rated'}=={*both.title}
+
+@pytest.mark.parametrize('how', ['fit_als','fit_ials'])
+def test_what_a_user_sends_counts_by_its_weight(df, tmp_path, how):
+    "Without one it counts as the average row, and a click on what they chose before changes nothing"
+    learn = fitted(df.assign(weight=1+df.index%3), how, weight_name='weight')
+    user = int(df.user[0])
+    own,sent = own_of(learn, user),sent_by(learn, user)
+    rest = own[~own.title.isin(sent.title)]
+    average = sent.assign(weight=learn.dls.train_ds.weight_unit)
+    if learn.model.is_preference: cases = (sent,[own,average[:-1]]),(sent[-1:],[own])
+    else: cases = ((sent,[rest,average]),)
+    weighed = sent.assign(weight=[3.,2.,1.,2.,9.])
+    with Background(app(learn.save_recommender(tmp_path/'films', ratings=True))) as o:
+        for asked,parts in (*cases,(weighed,[rest,weighed])):
+            status,got = Client(o.url).post('predict', user=user, ratings=as_sent(asked), items=df.title[:5].tolist())
+            want = learn.fold_in(pd.concat(parts))
+            assert status==200 and got['by']=='user and ratings' and not got['notes']
+            assert [x['prediction'] for x in got['items']]==pytest.approx([want.predict(x) for x in df.title[:5]], abs=1e-4)
+
+def test_what_a_user_sends_counts_with_their_features(tmp_path):
+    df,truth = sample_ratings(n_users=60, n_items=40, n_ratings=900, with_truth=True)
+    users = truth.sides()['users']
+    user,titles = int(df.user[0]),df.title[:5].tolist()
+    for how in ('fit_als','fit_ials'):
+        learn = fitted(df, how, users=users)
+        sent = sent_by(learn, user)[:4]
+        row = users.loc[[user]].rename(index={user: 'new user'}).rename_axis('user')
+        want = learn.fold_in(pd.concat([own_of(learn, user), sent]), users=row)
+        plain = learn.recommend(user, n=9).title.tolist()
+        for kept in (True,False):
+            with Background(app(learn.save_recommender(tmp_path/f'{how}{kept}', ratings=kept))) as o:
+                films = Client(o.url)
+                status,got = films.post('predict', user=user, ratings=as_sent(sent), items=titles)
+                assert status==200 and got['by']==('user and ratings' if kept else 'user') and len(got['notes'])==1-kept
+                if kept: assert [x['prediction'] for x in got['items']]==pytest.approx([want.predict(x) for x in titles], abs=1e-4)
+                else: assert items(films.post('recommend', user=user, ratings=as_sent(sent), n=5)[1])==plain[4:9]
+
+def test_a_folder_without_what_its_users_rated_says_that_what_is_sent_changes_no_taste(df, learn, tmp_path):
+    "And how to save it; after a fit of choices it knows enough, unless it was saved with seen=False"
+    user = int(df.user[0])
+    sent = sent_by(learn, user)
+    clicks = fitted(df, 'fit_ials')
+    want = learn.recommend(user, n=9).title
+    want = want[~want.isin(sent.title)].tolist()
+    with Background(app(learn.save_recommender(tmp_path/'stars'))) as o:
+        films = Client(o.url)
+        for path,more in (('recommend',{}), ('recommend',dict(exclude=['?'])), ('predict',dict(items=['?'])), ('map',{})):
+            status,got = films.post(path, user=user, ratings=as_sent(sent), **more)
+            note, = got['notes']
+            assert status==200 and got.get('by', 'user')=='user' and 'change nothing else' in note and 'ratings=True' in note, path
+            if path=='recommend': assert items(got)[:len(want)]==want
+        assert films.post('recommend', user=user, ratings=[dict(item='?', rating=5.)])[1]['notes']==[]
+        for bad,why in ((dict(rating=9.),'outside the range'), ({},'needs a rating'), (dict(rating=4., weight=2.),'leave weight out')):
+            status,got = films.post('recommend', user=user, ratings=[dict(item=df.title[0], **bad)])
+            assert status==422 and why in got['detail']
+    own = own_of(clicks, user)
+    want = clicks.fold_in(pd.concat([own, sent[:4]]))
+    for seen in (True,False):
+        with Background(app(clicks.save_recommender(tmp_path/f'clicks{seen}', seen=seen))) as o:
+            got = Client(o.url).post('predict', user=user, ratings=as_sent(sent), items=df.title[:5].tolist())[1]
+            assert got['by']==('user and ratings' if seen else 'user') and len(got['notes'])==1-seen
+            if seen: assert [x['prediction'] for x in got['items']]==pytest.approx([want.predict(x) for x in df.title[:5]], abs=1e-4)
+
+def test_lists_leave_out_what_the_folder_says_for_who_sends_ratings_too(df, learn, tmp_path):
+    "Of a folder saved with `unlisted`, and not what was seen"
+    user = int(df.user[0])
+    sent,gone = sent_by(learn, user)[:2],learn.recommend(user, n=9).title.iloc[-1]
+    folder = learn.save_recommender(tmp_path/'films', ratings=True, unlisted=pd.DataFrame(dict(user=[user], title=[gone])))
+    with Background(app(folder)) as o:
+        got = items(Client(o.url).post('recommend', user=user, ratings=as_sent(sent), n=100)[1])
+    assert {*got}=={*learn.dls.classes['title'].labels}-{gone,*sent.title}
+
+def counted(films): return {k: int(n) for k,n in re.findall(r'fastrec_lists_total{by="([a-z ]+)".*} (\d+)', films.raw('/metrics')[1].decode())}
+
+def test_lists_are_counted_by_what_they_are_based_on(folder, df):
+    user,rated = int(df.user[0]),[dict(item=df.title[0], rating=5.)]
+    with Background(app(folder, beside=folder)) as o:
+        films = Client(o.url)
+        assert counted(films)==dict.fromkeys(['user','user and ratings','ratings','features','popular'], 0)
+        films.get('recommend', user=user)
+        films.post('beside/recommend', user=user, exclude=['?'])
+        films.post('recommend', user=user, ratings=rated)
+        for path in ('recommend','fold-in'): films.post(path, ratings=rated)
+        films.post('fold-in', ratings=[dict(item='?', rating=5.)])
+        films.post('recommend/many', users=[user]*200+['nobody']*3)
+        films.post('recommend', ratings=[dict(item=df.title[0], rating=9.)])
+        films.post('predict', user=user, items=['?'])
+        assert counted(films)=={'user': 202, 'user and ratings': 1, 'ratings': 2, 'features': 0, 'popular': 4}
+
 def test_the_other_answers(films, learn, df, folder):
     user,title = int(df.user[0]),df.title[5]
     assert films.get('predict', user=user, item=title)[1]['items'][0]['prediction']==pytest.approx(learn.predict(user, title), abs=1e-5)
@@ -440,7 +571,7 @@ def test_who_is_gone_from_the_new_model_is_answered_on(df, tmp_path):
     for path,by,status,a in seen:
         assert status==200, (path,a)
         if path=='recommend/many': a = {**a, **a['lists'][0]}
-        if path!='map': assert a['by']==(by if names[a['model']] is new else 'user'), path
+        if path!='map': assert a['by']==(by if names[a['model']] is new else 'user and ratings' if by=='ratings' else 'user'), path
 
 def wait_for(films, folder):
     "Until the model in the `folder` serves, well before what could not be loaded is tried again unchanged"
@@ -1127,7 +1258,7 @@ def test_workers_count_together_and_go_on_when_killed_while_models_change(learn,
         try:
             films = Client(main.stdout.readline().split(' ')[-3].strip('/'))
             first = [other_worker(films.port, [], time.monotonic()+60, main)]
-            stop,seen,totals = threading.Event(),[],[]
+            stop,seen,totals,made = threading.Event(),[],[],[]
             def ask():
                 while not stop.is_set():
                     try: seen.append(films.get('recommend', user=user, n=5))
@@ -1135,7 +1266,10 @@ def test_workers_count_together_and_go_on_when_killed_while_models_change(learn,
             def total():
                 text = films.raw('/metrics')[1].decode()
                 assert 'process=' not in text and text.count('fastrec_waiting{worker=')==2
-                return int(re.search(r'requests_total{route="/recommend",status="200"} (\d+)', text)[1])
+                n = int(re.search(r'requests_total{route="/recommend",status="200"} (\d+)', text)[1])
+                made.append(counted(films)['user'])
+                assert made[-1]>=n  # each was made before it was sent
+                return n
             threads = [threading.Thread(target=ask) for _ in range(4)]
             for t in threads: t.start()
             until = time.monotonic()+30
@@ -1154,7 +1288,7 @@ def test_workers_count_together_and_go_on_when_killed_while_models_change(learn,
         finally:
             stop.set()
             main.terminate()
-    assert totals==sorted(totals) and totals[-1]>=len(seen)
+    assert totals==sorted(totals) and totals[-1]>=len(seen) and made==sorted(made)
     assert {status for status,_ in seen}=={200} and {tuple(items(a)) for _,a in seen}==want and 1<=int(swaps)<=4
 
 @pytest.mark.long

@@ -119,7 +119,7 @@ def _names_of(ds, users, named):
     return Vocab(sorted(labels) if len(labels) else [_no_name], ds.user_name)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #bc822e23
-def _read_new(ds, ratings, unknown, y_range, named=None):
+def read_new(ds, ratings, unknown, y_range, named=None):
     "`RatingsTensors` of the new users, with codes from 1 for their labels, including users `named` by features"
     ratings = _as_new(ds, ratings, named)
     users,items = ratings[ds.user_name],ratings[ds.item_name]
@@ -167,7 +167,7 @@ def as_choices(rec, ratings, names):
     return ratings
 
 # %% ../../nbs/answer/55_newcomers.ipynb #b89a651d
-def _tell_repeats(new):
+def tell_repeats(new):
     "Warn if a user has different ratings of one item in `new`, since all of them count"
     pairs = pd.DataFrame(new.x.numpy())
     is_repeat = pairs.duplicated() & ~pairs.assign(y=new.y.numpy()).duplicated()
@@ -177,9 +177,9 @@ def _tell_repeats(new):
 
 tiny_noise = 1e-6  # a model without errors would take no advice from a prior
 
-def _with_new(model, ds, noise, x=None):
+def with_new(model, ds, noise, x=None):
     "The `model` with the users of the ratings `ds`, with the sparse features `x`, (n_users,d), in place of its own"
-    if isinstance(model, Blend): return Blend([_with_new(m, ds, noise, x) for m in model.parts], model.weights)
+    if isinstance(model, Blend): return Blend([with_new(m, ds, noise, x) for m in model.parts], model.weights)
     n_users = ds.sizes[0]-1
     with evaluating(model) as (model,device):
         user,item = (o.to(device) for o in ds.codes)
@@ -187,7 +187,7 @@ def _with_new(model, ds, noise, x=None):
         rows = fitted_rows(model, 0, user-1, item, ds.y.to(device), n_users, noise, x, w)
         mean = user_prior(model)[0]
         res = model.with_users(rows, mean).eval()
-    if model.lists_by is not model: res.ranker = _with_new(model.lists_by, ds, noise, x)
+    if model.lists_by is not model: res.ranker = with_new(model.lists_by, ds, noise, x)
     return res
 
 # %% ../../nbs/answer/55_newcomers.ipynb #a5634575
@@ -205,7 +205,7 @@ def _beside(vocab, labels, x):
     return placed(x, rows, len(vocab)-1)
 
 # %% ../../nbs/answer/55_newcomers.ipynb #7890b389
-def _new_users(rec, model, new, source):
+def new_users_of(rec, model, new, source):
     "The `NewUsers` of the ratings `new`, with answers of `model` and what `rec` knows about items; `source`: where their rows come from"
     model.classes = new.classes
     model.fill_unknown = noop  # row 0 stays the average user of training, not that of the new ones
@@ -235,10 +235,10 @@ def fold_in(self:Recommends,
     model,named,x = _read_users(self, users)
     ratings = _no_ratings(self.ds) if ratings is None else ratings
     if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
-    new = _read_new(self.ds, ratings, unknown, model.y_range, named)
-    if not model.is_preference: _tell_repeats(new)
+    new = read_new(self.ds, ratings, unknown, model.y_range, named)
+    if not model.is_preference: tell_repeats(new)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     new.described = x  # for `explain`
     is_needed = model.needs_noise or model.lists_by is not model
     noise = max(self.noise, tiny_noise) if is_needed else None  # which takes thousands of predictions
-    return _new_users(self, _with_new(model, new, noise, x), new, (model,noise))
+    return new_users_of(self, with_new(model, new, noise, x), new, (model,noise))

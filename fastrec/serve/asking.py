@@ -13,6 +13,7 @@ from ..base.checks import listened
 from ..data.names import listed
 from ..answer.newcomers import need_within
 from ..answer.recommender import Seen
+from ..answer.since import with_since
 from .holder import as_json,find,known
 from .questions import longest_typed
 
@@ -76,6 +77,9 @@ def frame_of(served, ratings):
 
 # %% ../../nbs/serve/13_asking.ipynb #789d0dd9
 _stranger = 'new user'  # the label of a newcomer who comes alone
+_not_kept = ('the ratings sent only leave their items out of lists, and change nothing else: this folder does not keep what its users '
+             'rated, next to which they would count. Serve a folder that save_recommender(path, ratings=True) or fastrec train --ratings '
+             'has saved')
 
 def _as_learned(column, o):
     "`o` as the `column` of features reads it: text as a date if the column holds dates"
@@ -103,15 +107,24 @@ def folded_in(rec, frames, features=None):
 # %% ../../nbs/serve/13_asking.ipynb #9e0d0f92
 class Asking:
     """The person who asks: `by`, which says how they are known, the recommender `rec` that knows them as `label`, what they have `rated`,
-    and `notes` on their `features`"""
+    whether they are a user of the folder, `is_known`, and `notes` on their ratings and `features`"""
     by = label = None
     notes = ()
     def __init__(self, served, person, features=None):
         self.rec = served.rec
         self.rated,self.unknown = frame_of(served, person.ratings)
         if person.user is not None: self.label, = known(served.users, [person.user])
-        if self.label is not None: self.by = 'user'
+        self.is_known = self.label is not None
+        if self.is_known: self._take_in(person.ratings)
         elif len(self.rated) or features is not None: self._fold_in(features)
+
+    def _take_in(self, sent):
+        self.by = 'user'
+        if not len(self.rated): return
+        replace = not self.rec.model.is_preference or any(o.weight is not None for o in sent)
+        found,self.notes = told(with_since, self.rec, self.label, self.rated, replace)
+        if found is None: self.notes = [*self.notes, _not_kept]
+        else: self.rec,self.by = found,'user and ratings'
 
     def _fold_in(self, features):
         self.by = 'ratings' if len(self.rated) else 'features'

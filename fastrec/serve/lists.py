@@ -38,8 +38,7 @@ def notes_on_seen(served, *ways):
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, for a known person, and notes"
-    rated = asking.codes_rated if asking.by=='user' else ()
-    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
+    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, asking.codes_rated)
     lines, = found.values()
     return lines,notes
 
@@ -59,7 +58,7 @@ def list_of(served, q, features=None):
             unknown=unknown)
     lines,notes = _of_known(asking, q, choice)
     notes += notes_on_seen(served, asking.by)
-    user = as_json([asking.label])[0] if asking.by=='user' else None
+    user = as_json([asking.label])[0] if asking.is_known else None
     return ListAnswer(
         model=served.name,
         user=user,
@@ -92,11 +91,13 @@ def parts_of_many(q, most):
     return [q.users[k:k+size] for k in range(0, len(q.users), size)]
 
 def lists_of_part(served, q, users):
-    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; and its unknown items"
+    "The lists that the `ManyQuestion` `q` asks for, for these of its `users`, each as JSON; notes; its unknown items; `by` of each list"
     choice = Choice(served, q)
     lists,notes = _each(served, users, q.wanted(), choice)
-    notes += notes_on_seen(served, *[o['by'] for o in lists])
-    return [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists],notes,choice.unknown
+    ways = [o['by'] for o in lists]
+    notes += notes_on_seen(served, *ways)
+    texts = [OneList(**o).model_dump_json(exclude_none=True, exclude={'unknown'}) for o in lists]
+    return texts,notes,choice.unknown,ways
 
 # %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
 def _one(served, found, notes):
@@ -124,7 +125,7 @@ def lists_together(served, wanted, users):
 # %% ../../nbs/serve/14_lists.ipynb #6d5d8357
 def joined_parts(served, parts):
     "The `ManyAnswer`, as JSON, joined from what `lists_of_part` gave for each part"
-    lists,notes,unknown = zip(*parts)
+    lists,notes,unknown,_ = zip(*parts)
     notes = [*dict.fromkeys(chain(*notes))]
     empty = ManyAnswer(model=served.name, notes=notes, unknown=unknown[0], lists=[]).model_dump_json()
     return ''.join([empty.removesuffix(']}'), ','.join(chain(*lists)), ']}'])

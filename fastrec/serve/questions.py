@@ -38,7 +38,8 @@ class Rated(BaseModel, extra='forbid', strict=True):
     weight: Annotated[Number, Field(ge=0)]|None = None
 
 class Person(BaseModel, extra='forbid', strict=True):
-    "A person, by label, ratings, or both: a user in the folder is answered by their row there, and items they rated are left out of lists"
+    """A person, by label, ratings, or both: a user of the folder is known by what they rated there, and by the ratings sent, which take the
+    place of those of the same items"""
     user: Label|None = None
     ratings: list[Rated] = Field([], max_length=most_labels)
 
@@ -143,6 +144,8 @@ class Line(BaseModel):
     because: list[Reason] = []
 
 # %% ../../nbs/serve/10_questions.ipynb #fc37d545
+By = Literal['user','user and ratings','ratings','features','popular']
+
 class Answer(BaseModel):
     "What every answer holds"
     model: str
@@ -151,7 +154,7 @@ class Answer(BaseModel):
 class OneList(BaseModel):
     "A list, best first"
     user: Known|None = None
-    by: Literal['user','ratings','features','popular']
+    by: By
     items: list[Line]
     unknown: list[Known] = []
 
@@ -170,7 +173,7 @@ class Prediction(BaseModel):
 
 class PredictAnswer(Answer):
     "Predictions in the order of the items; `by` is 'average' if nothing is known about the person"
-    by: Literal['user','ratings','average']
+    by: Literal['user','user and ratings','ratings','average']
     of: Literal['rating','preference']
     items: list[Prediction]
     unknown: list[Known] = []
@@ -216,7 +219,7 @@ class Part(BaseModel):
 class ExplainAnswer(Answer):
     "Parts that add up to the prediction"
     prediction: float
-    by: Literal['user','ratings']
+    by: Literal['user','user and ratings','ratings']
     parts: list[Part]
     unknown: list[Known] = []
 

@@ -28,9 +28,10 @@ from .replies import about,explanation,fans_of,map_of,prediction_of,predictions,
 # %% ../../nbs/serve/19_routes.ipynb #3a777b87
 def _json(text): return Response(text, media_type='application/json')
 
-def _said(answer):
-    "The `answer` as a response; an error as it is"
+def _said(answer, counters):
+    "The `answer` as a response, among the `counters` if it is a list; an error as it is"
     if isinstance(answer, Exception): return answer
+    if isinstance(answer, ListAnswer): counters.add_lists([answer.by])
     return _json(answer.model_dump_json(exclude_none=True))
 
 # %% ../../nbs/serve/19_routes.ipynb #cb5ad9f8
@@ -41,11 +42,13 @@ class Routes:
         self.together = Together(pool, self._lists, limits.together)
         self.newcomers = Together(pool, self._newcomers, limits.together)
 
-    def _lists(self, wanted, users): return [_said(o) for o in lists_together(self.holder.served, wanted, users)]
+    def _lists(self, wanted, users):
+        found = lists_together(self.holder.served, wanted, users)
+        return [_said(o, self.counters) for o in found]
     def _newcomers(self, wanted, asked):
         found = newcomers_together(self.holder.served, wanted, asked)
-        return [_said(o) for o in found]
-    def _said_by(self, f, *args): return _said(f(*args))
+        return [_said(o, self.counters) for o in found]
+    def _said_by(self, f, *args): return _said(f(*args), self.counters)
     async def _work(self, f, *args): return await self.pool(self._said_by, f, self.holder.served, *args)
 
 # %% ../../nbs/serve/19_routes.ipynb #dc63ec61
@@ -56,8 +59,8 @@ async def recommend(self:Routes, q:Annotated[UserQuestion, Query()])->ListAnswer
 
 @patch
 async def recommend_one(self:Routes, q:ListQuestion)->ListAnswer:
-    """A list for one person: a user in the folder by their row there, anyone else by the ratings they send, or else what is popular.
-    It can be limited to some items, or leave some out"""
+    """A list for one person: a user of the folder by what they rated there and by the ratings they send, anyone else by these alone, or
+    else what is popular. It can be limited to some items, or leave some out"""
     if q.items is not None or q.exclude: return await self._work(list_of, q)
     if q.ratings and q.user is None: return await self.newcomers(q.wanted(), q.ratings)
     if q.ratings: return await self._work(list_of, q)
@@ -77,6 +80,7 @@ async def recommend_many(self:Routes, q:ManyQuestion)->ManyAnswer:
     served = self.holder.served
     parts = parts_of_many(q, self.limits.together)
     found = await self.pool.in_turns([partial(lists_of_part, served, q, o) for o in parts])
+    for *_,ways in found: self.counters.add_lists(ways)
     return _json(joined_parts(served, found))
 
 # %% ../../nbs/serve/19_routes.ipynb #010b21e5

@@ -131,10 +131,11 @@ class Asking:
         self.rec,self.notes = folded_in(self.rec, {_stranger: self.rated}, features)
         self.label = _stranger
 
-    def need(self):
-        if self.by is None: raise NotThere('no user with that label is in the folder: send some of their ratings')
-
 # %% ../../nbs/serve/13_asking.ipynb #1c75bc33
+@patch
+def need(self:Asking):
+    if self.by is None: raise NotThere('no user with that label is in the folder: send some of their ratings')
+
 @patch(as_prop=True)
 def code(self:Asking):
     "The code of their label, 0 if they have none"

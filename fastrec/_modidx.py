@@ -1304,6 +1304,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'fastrec.data.loader._dtype_for': ('data/loader.html#_dtype_for', 'fastrec/data/loader.py'),
                                      'fastrec.data.loader._need_honoured': ('data/loader.html#_need_honoured', 'fastrec/data/loader.py'),
                                      'fastrec.data.loader.display_frame': ('data/loader.html#display_frame', 'fastrec/data/loader.py'),
+                                     'fastrec.data.loader.n_of_epoch': ('data/loader.html#n_of_epoch', 'fastrec/data/loader.py'),
                                      'fastrec.data.loader.plot_top_losses': ('data/loader.html#plot_top_losses', 'fastrec/data/loader.py')},
             'fastrec.data.loaders': { 'fastrec.data.loaders.RecDataLoaders': ( 'data/loaders.html#recdataloaders',
                                                                                'fastrec/data/loaders.py'),

@@ -9,8 +9,9 @@ from fastai.metrics import exp_rmspe,mae,mse,rmse
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,choose_fit,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings,search
 from fastrec.base.processes import Part
 from fastrec.evaluate.evaluation import _as_trained,_raters
+from fastrec.evaluate.questions import trial_of
 from fastrec.fit.equations import variance_of
-from fastrec.fit.mixing import factor_means
+from fastrec.fit.mixing import factor_means,held_out_parts
 
 n_valid = 200
 
@@ -98,10 +99,31 @@ def test_an_epoch_has_each_row_as_often_as_it_weighs(df):
     y = torch.arange(len(train.dataset)).float()
     train.dataset.y = y
     times = sum(torch.bincount(torch.cat([y for _,y in train]).long(), minlength=len(y)) for _ in range(20))
-    assert times.sum()==20*len(y)
-    assert (times/20-train.dataset.w/train.dataset.w.mean()).abs().max()<.8
+    w = train.dataset.w
+    assert times.sum()==20*train.n and len(y)>train.n==round(float(w.sum()))
+    assert (times/20-w).abs().max()<.8
     some = torch.cat([y for _,y in train.of_epoch(train.all_but(torch.arange(100)))])
-    assert some.min()>=100 and len(some)==len(y)-100
+    assert some.min()>=100 and len(some)==round(float(w[100:].sum()))
+
+@pytest.mark.parametrize('weight', [0.,1e-6])
+@pytest.mark.parametrize('kwargs', [{},dict(loss_func=SampledSoftmaxLoss())], ids=['stars','choices'])
+def test_rows_that_hardly_count_make_no_epoch_longer(df, weight, kwargs):
+    "So the other rows are as often in an epoch, and in batches of as many, as without them"
+    rng = np.random.default_rng(0)
+    train,valid = df.iloc[:-n_valid].assign(weight=1.),df.iloc[-n_valid:].assign(weight=1.)
+    other = pd.DataFrame(dict(user=rng.choice(train.user, 20_000), title=rng.choice(train.title, 20_000), rating=3, weight=weight))
+    with warnings.catch_warnings(action='ignore'):
+        alone,beside = (loaders(pd.concat(o, ignore_index=True), weight_name='weight') for o in ([train,valid],[other,train,valid]))
+        assert (beside.train.n,beside.train.bs,len(beside.train))==(alone.train.n,alone.train.bs,len(alone.train))
+        found = [learner(o, seed=0, metrics=[], **kwargs) for o in (alone,beside)]
+        for o in found:
+            with o.no_bar(),o.no_logging(): o.fit_one_cycle(3)
+    assert found[0].opt.hypers[-1]['wd']==pytest.approx(found[1].opt.hypers[-1]['wd'], rel=1e-3)
+    alone,beside = (len(o.recorder.losses) for o in found)
+    assert beside==alone if not weight else abs(beside/alone-1)<.05  # of which some are held out to choose from
+    if kwargs: return
+    alone,beside = (o.evaluate(exclude_seen=False).rmse['model'] for o in found)
+    assert beside==pytest.approx(alone, rel=.03)
 
 def test_errors_count_as_weighed(df):
     learn = fitted(loaders(df, weight_name='weight'), 'fit_bias')
@@ -212,6 +234,7 @@ def test_a_bundle_weighs_what_it_is_asked(df, tmp_path):
     assert rec.evaluate(held).rmse['model']!=pytest.approx(rec.evaluate(held.assign(weight=1)).rmse['model'], abs=1e-5)
 
 @pytest.mark.parametrize('name,args', [('fit_als',()), ('fit_bayes',(4,20)), ('fit_one_cycle',(3,))])
+@pytest.mark.filterwarnings('ignore:[^A-Z]*the tastes that were found')
 def test_rows_that_repeat_tell_no_more(name, args):
     df = sample_ratings(n_users=80, n_items=60, n_ratings=3000).reset_index(drop=True)
     train,valid = df.iloc[:-n_valid],df.iloc[-n_valid:]
@@ -585,3 +608,33 @@ def test_a_recorder_that_is_added_later_weighs_too(df):
         learn.remove_cb(Recorder)
         learn.add_cb(Recorder())
         assert learn.validate()==before
+
+# ------------------------------------------------------------------ pairs with several rows
+@pytest.mark.parametrize('times', [1,2,10])
+@pytest.mark.parametrize('n_parts', [1,4])
+def test_about_as_many_rows_are_held_out_as_were_asked_for(times, n_parts):
+    df = sample_ratings(n_users=400, n_items=200, n_ratings=8000)
+    with warnings.catch_warnings(action='ignore'): ds = RecDataLoaders.from_df(pd.concat([df]*times, ignore_index=True), seed=1, valid_pct=0).train_ds
+    n = len(ds)//40
+    parts = held_out_parts(ds, n, n_parts)
+    assert all(.75*n<len(o)<1.25*n for o in parts) and len(torch.cat(parts).unique())==sum(map(len, parts))
+    for o in parts:
+        left = torch.ones(len(ds), dtype=torch.bool).index_fill(0, o, False)
+        assert not {*map(tuple, ds.x[o].tolist())}&{*map(tuple, ds.x[left].tolist())}
+
+def test_the_width_of_choices_goes_by_what_they_say_together():
+    "As `settings` tells it, and not by the number of rows"
+    df = sample_ratings(n_users=2000, n_items=150, n_ratings=70_000)[['user','item']]
+    log = pd.concat([df.assign(weight=1.),df.assign(weight=.01)], ignore_index=True).assign(rating=1)
+    learn = learner(RecDataLoaders.from_df(log, seed=1, valid_pct=0, weight_name='weight'))
+    with learn.no_bar(),learn.no_logging(): learn.fit_ials(n_sweep=1, reg=.1)
+    assert len(learn.ds)>2**17 and learn.model.width==32 and 'choices' in learn.settings()['from']['n_factors']
+
+def test_who_has_one_pair_is_asked_nothing_in_the_trial_of_a_blend():
+    "However many rows it has: nothing would be left to learn from"
+    df = sample_ratings(n_users=300, n_items=100, n_ratings=6000)[['user','title']]
+    once = pd.DataFrame(dict(user=np.repeat(np.arange(10_000, 12_000), 3), title=np.repeat(df.title.sample(2000, random_state=0, replace=True).to_numpy(), 3)))
+    dls = RecDataLoaders.from_df(pd.concat([df,once], ignore_index=True).assign(rating=1), seed=1, valid_pct=0)
+    trial,question = trial_of(learner(dls), None)
+    left = trial.train_ds.counts(0)[question.truth.users]
+    assert len(question.truth.users)>100 and (left>0).float().mean()>.99

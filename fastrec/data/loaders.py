@@ -13,7 +13,7 @@ from fastai.tabular.all import *
 from .movielens import movielens
 from .splitters import SeededSplitter,holds_none_out
 from .shards import Shard
-from .loader import RatingsDL
+from .loader import RatingsDL,n_of_epoch
 from .frames import as_frame
 from .names import need_columns
 from .columns import check_reserved,pick_columns
@@ -126,7 +126,7 @@ _most_at_once = 2**13  # rows of a batch without gradients: tensors of more no l
 def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
     "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
     train,valid = _datasets(ratings, columns, splitter, bs, dropna, device, shard, frames)
-    bs = ifnone(bs, usual_bs(len(train)))
+    bs = ifnone(bs, usual_bs(n_of_epoch(train)))
     if val_bs is None: val_bs = max(bs, min(8*bs, _most_at_once))
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
     dls = cls(train, RatingsDL(valid, bs=val_bs), path=path, device=device)

@@ -28,11 +28,12 @@ def _held_out(ds):
     is_asked = np.zeros(n_users, bool)
     is_asked[rng.permutation(n_users)[:n_asked]] = True
     users,items = (o.cpu().numpy() for o in ds.codes)
-    is_asked &= ds.counted().counts(0).numpy()>1  # so that something is left to learn from
     is_drawn = rng.random(len(ds))<_share
     rows = np.flatnonzero(is_asked[users])
     first = rows[first_of_pairs(users[rows], items[rows])]
-    return torch.zeros(len(ds), dtype=torch.bool).index_fill(0, torch.from_numpy(rows[is_drawn[first]]), True)
+    n_pairs = np.bincount(users[np.unique(first[ds.is_counted().cpu().numpy()[rows]])], minlength=n_users)
+    is_held = is_drawn[first] & (n_pairs[users[rows]]>1)  # so that something is left to learn from
+    return torch.zeros(len(ds), dtype=torch.bool).index_fill(0, torch.from_numpy(rows[is_held]), True)
 
 def _trial_loaders(dls, is_held):
     "Loaders of `dls` that train on part of the training rows and validate on those that are held out"

@@ -22,7 +22,7 @@ from ..base.devices import exactly
 from ..base.processes import from_all
 from .chosen import Chosen,need_room
 from .solvers import begins,begins_choices,need_start,solver_data,width_for
-from .equations import sum_by_code
+from .equations import n_as_weighed,sum_by_code
 from .list_metrics import ListMetric
 
 # %% ../../nbs/fit/37_ials.ipynb #69be9e65
@@ -210,7 +210,7 @@ def tries_wider(n):
 
 def _width(learn, n_factors, ds):
     "The width for the choices `ds` and the argument `n_factors`; refused if a fit cannot begin with `init`"
-    res = width_for(learn, n_factors, _usual_width(len(ds)))
+    res = width_for(learn, n_factors, _usual_width(n_as_weighed(ds)))
     need_start(learn, begins_choices(learn, res), 'fit_ials', res)
     return res
 

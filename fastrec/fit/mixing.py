@@ -60,7 +60,9 @@ def held_out_parts(ds, n, n_parts, seed=0):
     drawn = counted[torch.tensor(drawn, dtype=torch.long)]
     parts,left = [],torch.ones(len(ds), dtype=torch.bool)
     for k in range(n_parts):
-        rows = _spare(ds, drawn[k::n_parts])
+        part = drawn[k::n_parts]
+        rows = _spare(ds, part)
+        if len(rows)>n: rows = _spare(ds, part[:n*n//len(rows)])  # pairs have several rows each
         parts.append(rows[left[rows]])  # rows of a pair may be drawn for several parts, and are in the first
         left[rows] = False
     return parts

@@ -37,7 +37,7 @@ def _row(value, by_rule, rule, source=''):
 
 def _of_loaders(learn):
     "What the loaders chose"
-    n,bs = learn.dls.train_ds.n_ratings,learn.dls.train.bs
+    n,bs = n_as_weighed(learn.dls.train_ds),learn.dls.train.bs
     return dict(bs=_row(bs, usual_bs(n), 'a power of 2 near n/100, from 64 to 512', f'{n:,} training ratings'))
 
 def _width_row(learn, width, usual):

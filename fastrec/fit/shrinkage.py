@@ -8,7 +8,7 @@ __all__ = ['ShrinkToBiases']
 # %% ../../nbs/fit/49_shrinkage.ipynb #001f8938
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..data.loader import RatingsDL
+from ..data.loader import RatingsDL,n_of_epoch
 from ..models.kept import has_not_seen
 from ..models.by_pairs import computes_weights,has_own_way
 from ..models.trainable import DeepMF,DotBias,fill_untrained
@@ -97,7 +97,7 @@ def _is_mean_square(loss):
 def _takes_all(dl):
     "Is `dl` a loader of all rows, in an order of its own, and not of a choice from elsewhere?"
     if type(dl) is not RatingsDL or not dl.shuffle or dl.dataset.shard: return False
-    return 'get_idxs' not in vars(dl) and dl.n==len(dl.dataset)
+    return 'get_idxs' not in vars(dl) and dl.n==n_of_epoch(dl.dataset)
 
 # %% ../../nbs/fit/49_shrinkage.ipynb #66e73325
 @patch

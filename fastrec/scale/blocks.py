@@ -79,10 +79,11 @@ class _BlockDL:
     def __init__(self, learn, part):
         self.learn,self.part,self.dl = learn,part,learn.dls.train
         ds = self.dl.dataset.to(self.dl.device)
-        self.n_batches = math.ceil(ds.n_ratings/(self.dl.bs*part.n))  # of a block
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
         self.masses = [ds.masses(k).numpy() for k in (0,1)]
+        n = ds.n_ratings if ds.w is None else round(self.masses[0].sum())
+        self.n_batches = math.ceil(n/(self.dl.bs*part.n))  # of a block
 
     def __len__(self): return self.n_batches*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
@@ -115,8 +116,7 @@ def _rows_of_epoch(self:_BlockDL, rng):
     ds = self.dl.dataset
     if ds.w is None: return torch.arange(len(ds), device=self.y.device)
     g = torch.Generator(self.y.device).manual_seed(int(rng.integers(2**62)))
-    share = float(ds.w.sum(dtype=torch.double))/self.masses[0].sum()
-    return self.dl.as_often_as_weighed(g, ds.n_ratings*share)
+    return self.dl.as_often_as_weighed(g, float(ds.w.sum(dtype=torch.double)))
 
 # %% ../../nbs/scale/91_blocks.ipynb #135351a7
 @patch

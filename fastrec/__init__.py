@@ -2,7 +2,7 @@
 __version__ = "0.1.0"
 
 # as in pyproject.toml; a test compares them
-_oldest = {'fastai': '2.8.12', 'torch': '2.9', 'pandas': '2.2.3', 'numpy': '1.26', 'matplotlib': '3.9', 'textalloc': '1.1',
+_oldest = {'fastai': '2.8.12', 'torch': '2.9', 'pandas': '2.2.3', 'numpy': '1.26', 'matplotlib': '3.9', 'textalloc': '1.2.1',
            'safetensors': '0.4.3'}
 
 def _need_versions():

@@ -26,7 +26,9 @@ def in_pandas_types(col):
         import pyarrow
         res = pyarrow.array(col.array).to_pandas().array  # a Series with its own index would be reordered to that of `col`
     elif isinstance(dtype, pd.SparseDtype): res = np.asarray(col)
-    elif isinstance(dtype, pd.StringDtype): res = col.astype('str')
+    elif isinstance(dtype, pd.StringDtype):
+        res = col.astype('str')
+        if col.hasnans: res = res.where(col.notna(), np.nan)  # before pandas 3 a gap becomes text
     elif (of_numpy := getattr(dtype, 'numpy_dtype', None)) is not None:  # nullable types have one
         res = col.astype('float64' if col.isna().any() else of_numpy)
     else: return col

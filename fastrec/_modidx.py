@@ -2797,6 +2797,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'fastrec.fit.mixing._rows_of_pairs': ('fit/mixing.html#_rows_of_pairs', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing._share_of_tails': ('fit/mixing.html#_share_of_tails', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing._spare': ('fit/mixing.html#_spare', 'fastrec/fit/mixing.py'),
+                                    'fastrec.fit.mixing._within': ('fit/mixing.html#_within', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.advised_weights': ('fit/mixing.html#advised_weights', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.bias_scores': ('fit/mixing.html#bias_scores', 'fastrec/fit/mixing.py'),
                                     'fastrec.fit.mixing.choose_weights': ('fit/mixing.html#choose_weights', 'fastrec/fit/mixing.py'),

@@ -253,7 +253,7 @@ def test_what_was_frozen_in_batch_norm_stays_frozen_after_measuring(dls):
     assert set(modes)=={(False,True)}
 
 @pytest.mark.parametrize('measure', [lambda l,cb: l.validate(cbs=cb), lambda l,cb: l.get_preds(cbs=cb)], ids=['validate','get_preds'])
-@pytest.mark.parametrize('at', ['before_validate','after_batch'])
+@pytest.mark.parametrize('at', ['before_validate','after_batch','after_fit'])
 def test_measuring_within_measuring(dls, at, measure):
     "Where fastai would wait for itself: it goes on if the callback leaves out what it causes, and is refused if that has no end"
     learn = quiet(dls)
@@ -272,12 +272,13 @@ def test_measuring_within_measuring(dls, at, measure):
 def test_threads_that_measure_take_turns(dls):
     learn = quiet(dls)
     learn.fit(2)
-    want,history,values = learn.validate(),learn.history,list(learn.recorder.values)
-    found = []
-    threads = [threading.Thread(target=lambda: found.extend(learn.validate() for _ in range(5))) for _ in range(4)]
+    want,history,values = [learn.validate(k) for k in (0,1)],learn.history,list(learn.recorder.values)
+    found = [[],[]]
+    threads = [threading.Thread(target=lambda k=k: found[k%2].extend(learn.validate(k%2) for _ in range(8))) for k in range(4)]
     for o in threads: o.start()
     for o in threads: o.join(60)
-    assert found==[want]*20 and learn.history.equals(history) and learn.recorder.values==values and learn.n_measuring==0
+    assert want[0][0]<want[1][0]-.05 and all(list(o)==pytest.approx(list(w), abs=1e-5) for got,w in zip(found, want) for o in got) and list(map(len, found))==[16,16]
+    assert learn.history.equals(history) and learn.recorder.values==values and learn.n_measuring==0
 
 # ------------------------------------------------------------------ weights that a callback has averaged
 class Averages(Callback):

@@ -338,8 +338,8 @@ def test_what_train_has_no_option_for_is_not_named():
     from fastrec.command.main import _as_typed
     for text,typed in (('there may be more to find; fit_ials(reg=0.0019) looks for taste all the same', 'there may be more to find'),
                        ('looks; and fit_blend(weight=1.) lets ratings make lists differ', 'looks; a --min-rating, that of what people like, may let ratings make lists differ'),
-                       ('and do not count: keep one row of each pair, unless weights add up, or pass exclude_seen=False if lists may show them again',
-                        'and do not count: leave one row of each pair in the file, the last, unless --weight adds them up'),
+                       ('and do not count: keep one row of each pair (all, if weights add up), or pass exclude_seen=False if lists may show them again',
+                        'and do not count: leave one row of each pair in the file, the last (all, if --weight adds them up)'),
                        ('no room: pass fewer n_factors or layers, or free memory there', 'no room: free memory there'),
                        ("no room: free memory there, or pass device='cpu'", 'no room: free memory there'),
                        ('for more take over 2 GB: pass n_draws to have them', 'for more take over 2 GB'),

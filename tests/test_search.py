@@ -313,7 +313,7 @@ def test_choose_fit_goes_on_where_a_fit_fails(monkeypatch):
 def test_rows_of_a_pair_stay_together_where_settings_are_chosen():
     "Otherwise what is left to find in a log is what people did once, by chance"
     rng = np.random.default_rng(0)
-    bought = sample_ratings()[['user','title']]
+    bought = sample_ratings(n_users=300, n_items=150, n_ratings=2400)[['user','title']]
     looked = bought.assign(title=rng.permutation(bought.title))
     log = pd.concat([bought,bought,bought,looked], ignore_index=True).assign(rating=1)
     log['weight'] = [1.]*3*len(bought) + [.1]*len(looked)
@@ -327,7 +327,7 @@ def test_rows_of_a_pair_stay_together_where_settings_are_chosen():
         return learn
     search(make, dict(n_sweep=[2]), dls, measure='ndcg_at_10', seed=3)
     trial = trial_of(learner(dls), None)[0]
-    for o in (*seen,trial): assert len(o.valid_ds)>1000 and not pairs(o.train_ds)&pairs(o.valid_ds)
+    for o in (*seen,trial): assert len(o.valid_ds)>500 and not pairs(o.train_ds)&pairs(o.valid_ds)
     found = choose_fit(dls, 60, by='ndcg_at_10', fits=dict(fit_ials={}))[0].ndcg_at_10
     assert found['fit_ials']>1.15*found['popularity']
 
@@ -350,7 +350,7 @@ def test_choose_fit_keeps_a_round_after_which_all_fail(monkeypatch):
         if len(tried)==2: raise MemoryError('no room')
         return real(self, *args, **kwargs)
     monkeypatch.setattr(RecLearner, 'fit_bias', fit)
-    table,learn = choose_fit(dls, 60, fits=dict(fit_bias={}))
+    with pytest.warns(UserWarning, match=r'could be done on 24,000 ratings \(no room\)'): table,learn = choose_fit(dls, 60, fits=dict(fit_bias={}))
     assert len(tried)==3 and tried[0]<tried[1] and tried[2]==len(dls.train_ds)
     assert np.isfinite(table.rmse['fit_bias']) and table.attrs['ratings']<4000 and len(learn.ds)==len(dls.train_ds)
 

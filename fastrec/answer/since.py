@@ -40,7 +40,7 @@ def _together(own, sent, replace):
     old = own[0],own[1],torch.ones_like(own[1]) if own[2] is None else own[2]
     old = [o.cpu() for o in old]
     if replace: old = [o[~torch.isin(old[0], items)] for o in old]
-    else: new = [o[~torch.isin(items, old[0])] for o in new]
+    else: new = [o[~torch.isin(items, old[0][old[2]>0])] for o in new]  # one of weight 0 was seen, and not chosen
     items,y,w = (torch.cat(o) for o in zip(old, new))
     return items,y,None if own[2] is None and sent.w is None else w
 

@@ -28,7 +28,7 @@ _by_option = (  # what a line of Python asks for, as an option
     (r'trained without features of (\w+), or with none that tell them apart: pass \w+= to from_df', r'trained without --\1'),
     (r'where exclude_seen leaves (?:them|it) out(?: of the lists)?', 'which lists leave out'),
     (r'pass exclude_seen=False, or another frame', 'take another file'),
-    (r'keep one row of each pair, unless .*', 'leave one row of each pair in the file, the last, unless --weight adds them up'),
+    (r'keep one row of each pair \(all.*', 'leave one row of each pair in the file, the last (all, if --weight adds them up)'),
     (r'pass exclude_seen=False, or ', ''),
     (r': min_count=1 leaves them out', ''),
     (r'as in TimeSplitter\(time_name=(.*?)\)', r'as in --latest \1'),

@@ -126,7 +126,10 @@ _most_at_once = 2**13  # rows of a batch without gradients: tensors of more no l
 def _as_loaders(cls, ratings, columns, frames, path, device, splitter, seed, bs, val_bs, drop_last, dropna, shard):
     "An object of `cls`, a `RecDataLoaders`, of the frame `ratings`, by checked arguments of `from_df`"
     train,valid = _datasets(ratings, columns, splitter, bs, dropna, device, shard, frames)
-    bs = ifnone(bs, usual_bs(n_of_epoch(train)))
+    n = n_of_epoch(train)
+    bs = ifnone(bs, usual_bs(n))
+    if drop_last and n<bs:
+        raise ValueError(f'an epoch has {n} rows, as weights add up, fewer than one batch: pass bs={n} or less, or leave it out')
     if val_bs is None: val_bs = max(bs, min(8*bs, _most_at_once))
     train = RatingsDL(train, bs=bs, shuffle=True, drop_last=drop_last, seed=seed)
     dls = cls(train, RatingsDL(valid, bs=val_bs), path=path, device=device)

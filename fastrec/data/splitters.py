@@ -68,9 +68,8 @@ def SeededSplitter(
 # %% ../../nbs/data/02_splitters.ipynb #3c6baa6f
 def first_of_pairs(users, items):
     "For each row with the labels or codes `users` and `items` the number of the first row with both, (n,)"
-    both = pd.DataFrame(dict(users=users, items=items))
-    pairs = both.groupby(['users','items'], sort=False, observed=True).ngroup().to_numpy()
-    return np.unique(pairs, return_index=True)[1][pairs]
+    rows = pd.Series(np.arange(len(users)))
+    return rows.groupby([np.asarray(users),np.asarray(items)], sort=False, dropna=False).transform('first').to_numpy()
 
 def pair_splitter(valid_pct, seed, user_name, item_name):
     "As `SeededSplitter`, of pairs of the columns `user_name` and `item_name`, each with all of its rows"

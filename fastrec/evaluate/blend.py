@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/evaluate/77_blend.ipynb #211fc1a0
-import threading
+import inspect,threading
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.checks import listened,need_choice,need_finite,warn
@@ -148,8 +148,9 @@ def _check_blend(learn, min_rating, weight, choices, ratings):
     for o in names: need_choice('choices', o, *_choice_fits)
     if not names or len(set(names))<len(names): raise ValueError(f"choices={choices} must name 'fit_ials', 'fit_ease', or both, once")
     choices = choices if isinstance(choices, dict) else dict.fromkeys(names, {})
-    for o in choices.values():
+    for name,o in choices.items():
         if not isinstance(o, dict): raise TypeError(f'choices={choices!r} must have a dict for each fit, as in dict(fit_ials=dict(reg=.1))')
+        inspect.signature(getattr(learn, name)).bind(**o)
     check_choices(ds, 'fit_blend')
     return choices,ratings if len(ds.values())>1 else None
 

@@ -114,8 +114,9 @@ def _rounds(ds, fits, splitter, seconds, start, seed, device):
     while True:
         frame,names = _some_users(ds, n, np.random.default_rng(seed))
         try: res,n_train = _tried(frame, names, fits, splitter, seed, device)
-        except (*_failures,ValueError):  # all fits have failed, perhaps as the part is too large
+        except (*_failures,ValueError) as e:  # all fits have failed, perhaps as the part is too large
             if done is None: raise
+            warn(f'no fit could be done on {len(frame):,} ratings ({e}), so fits are compared on {done[1]:,}')
             return done
         done = res,len(frame)
         took = res.seconds.sum()

@@ -29,7 +29,7 @@ def _notes(c, strangers_told, min_rating, where='in training too'):
     "Sentences about what was counted, `c`, that readers may want to act on; `strangers_told`: was there a warning about unknown ones?"
     if c['in_training']:
         yield (f"{c['in_training']:,} relevant held-out pairs were {where}, where exclude_seen leaves them out of the lists, and "
-               'do not count: keep one row of each pair, unless weights add up, or pass exclude_seen=False if lists may show them again')
+               'do not count: keep one row of each pair (all, if weights add up), or pass exclude_seen=False if lists may show them again')
     if c['on_both_sides']:
         yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
     strangers = c['unknown_users']+c['unknown_items']

@@ -31,10 +31,13 @@ def _held_out(ds):
     is_drawn = rng.random(len(ds))<_share
     rows = np.flatnonzero(is_asked[users])
     first = rows[first_of_pairs(users[rows], items[rows])]
-    n_pairs = np.bincount(users[np.unique(first[ds.is_counted().cpu().numpy()[rows]])], minlength=n_users)
-    is_held = is_drawn[first] & (n_pairs[users[rows]]>1)  # so that something is left to learn from
+    is_counted,is_held = ds.is_counted().cpu().numpy()[rows],is_drawn[first]
+    def n_pairs(which): return np.bincount(users[np.unique(first[which])], minlength=n_users)
+    n_all,n_held = n_pairs(is_counted),n_pairs(is_counted&is_held)
+    is_held &= ((n_all>1)&(n_held<n_all))[users[rows]]  # so that something is left to learn from
     return torch.zeros(len(ds), dtype=torch.bool).index_fill(0, torch.from_numpy(rows[is_held]), True)
 
+# %% ../../nbs/evaluate/76_questions.ipynb #dda76fac
 def _trial_loaders(dls, is_held):
     "Loaders of `dls` that train on part of the training rows and validate on those that are held out"
     ds = dls.train_ds

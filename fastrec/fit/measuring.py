@@ -48,7 +48,7 @@ def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     _need_ratings(dl, 'validate')
     _need_weights(self, dl)
-    return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls, 'validate'), **kwargs)
+    with self.lock: return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls, 'validate'), **kwargs)  # which reads what it kept
 
 @patch
 @delegates(Learner.get_preds)
@@ -127,7 +127,7 @@ def _alone(self:RecLearner):
     with self.lock:
         if self.n_measuring>_deepest:
             raise RuntimeError('a callback measures at an event that measuring sends itself, so it would never end: let it measure at '
-                               'after_train or after_fit, or leave out what happens while learn.n_measuring is above 0')
+                               'after_train, or only while learn.n_measuring is 0')
         of_a_fit = L(cb for cb in self.cbs if isinstance(cb, _of_a_fit) or getattr(cb, 'of_a_fit', False))
         self.n_measuring += 1
         try:

@@ -49,6 +49,19 @@ def n_held_out(ds):
     n = int(ds.is_counted().sum())
     return min(n//10, int(max(1000, n//200)*_share_of_tails(ds)), _most)
 
+# %% ../../nbs/fit/26_mixing.ipynb #0565a8f2
+def _within(ds, drawn, n):
+    "Those of the rows `drawn`, one of each pair, whose pairs have `n` rows that count at most together; a pair with more is passed over"
+    def numbers(rows): return pair_numbers(ds.x[rows,0], ds.x[rows,1], ds.sizes[1]).cpu().numpy()
+    rows = _rows_of_pairs(ds, drawn)
+    pairs,counts = np.unique(numbers(rows[ds.is_counted()[rows]]), return_counts=True)
+    own,first = np.unique(numbers(drawn.to(ds.x.device)), return_index=True)
+    order = first.argsort()
+    size = counts[np.searchsorted(pairs, own[order])]
+    fits = size<=n
+    fits &= np.where(fits, size, 0).cumsum()<=n
+    return drawn[torch.from_numpy(first[order][fits])]
+
 # %% ../../nbs/fit/26_mixing.ipynb #34962329
 fewest = 20  # rows that can choose
 
@@ -56,13 +69,13 @@ def held_out_parts(ds, n, n_parts, seed=0):
     """`n_parts` lists, to be held out one after the other, of numbers of about `n` rows that count of the ratings `ds` each, or fewer: each
     user and each item keeps one. All rows of a pair are held out together, as one would give away the others"""
     counted = ds.is_counted().cpu().nonzero()[:,0]
-    drawn = random.Random(seed).sample(range(len(counted)), n*n_parts)
+    drawn = random.Random(seed).sample(range(len(counted)), min(n*n_parts, len(counted)))
     drawn = counted[torch.tensor(drawn, dtype=torch.long)]
     parts,left = [],torch.ones(len(ds), dtype=torch.bool)
     for k in range(n_parts):
         part = drawn[k::n_parts]
         rows = _spare(ds, part)
-        if len(rows)>n: rows = _spare(ds, part[:n*n//len(rows)])  # pairs have several rows each
+        if len(rows)>n: rows = _spare(ds, _within(ds, part, n))
         parts.append(rows[left[rows]])  # rows of a pair may be drawn for several parts, and are in the first
         left[rows] = False
     return parts

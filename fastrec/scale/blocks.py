@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
+from ..fit.equations import n_as_weighed
 from ..fit.sgd_blocks import dealt
 
 # %% ../../nbs/scale/91_blocks.ipynb #2adf9428
@@ -82,8 +83,7 @@ class _BlockDL:
         self.codes = [c.contiguous() for c in ds.x[:,:2].T]
         self.y,self.shard = ds.y,ds.shard
         self.masses = [ds.masses(k).numpy() for k in (0,1)]
-        n = ds.n_ratings if ds.w is None else round(self.masses[0].sum())
-        self.n_batches = math.ceil(n/(self.dl.bs*part.n))  # of a block
+        self.n_batches = math.ceil(n_as_weighed(ds)/(self.dl.bs*part.n))  # of a block
 
     def __len__(self): return self.n_batches*self.part.n
     def to_detach(self, b, cpu=True, gather=True): return self.dl.to_detach(b, cpu)
@@ -116,7 +116,7 @@ def _rows_of_epoch(self:_BlockDL, rng):
     ds = self.dl.dataset
     if ds.w is None: return torch.arange(len(ds), device=self.y.device)
     g = torch.Generator(self.y.device).manual_seed(int(rng.integers(2**62)))
-    return self.dl.as_often_as_weighed(g, float(ds.w.sum(dtype=torch.double)))
+    return self.dl.as_often_as_weighed(g, float(ds.w.cpu().double().sum()))
 
 # %% ../../nbs/scale/91_blocks.ipynb #135351a7
 @patch

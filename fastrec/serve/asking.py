@@ -77,8 +77,8 @@ def frame_of(served, ratings):
 
 # %% ../../nbs/serve/13_asking.ipynb #789d0dd9
 _stranger = 'new user'  # the label of a newcomer who comes alone
-_not_kept = ('the ratings sent only leave their items out of lists, and change nothing else: this folder does not keep what its users '
-             'rated, next to which they would count. Serve a folder that save_recommender(path, ratings=True) or fastrec train --ratings '
+_not_kept = ('the ratings sent only leave their items out of lists, and change nothing else: this folder does not keep all that the '
+             'rows of its users were made of. Serve a folder that save_recommender(path, ratings=True) or fastrec train --ratings '
              'has saved')
 
 def _as_learned(column, o):

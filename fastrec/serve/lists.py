@@ -38,7 +38,8 @@ def notes_on_seen(served, *ways):
 # %% ../../nbs/serve/14_lists.ipynb #32f4c55b
 def _of_known(asking, q, choice):
     "The lines that the `ListQuestion` `q` asks for, for a known person, and notes"
-    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, asking.codes_rated)
+    rated = asking.codes_rated if asking.by=='user' else ()
+    found,notes = told(lines_by_user, asking.rec, torch.tensor([asking.code]), q.wanted(), choice, rated)
     lines, = found.values()
     return lines,notes
 

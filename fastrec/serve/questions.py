@@ -38,8 +38,9 @@ class Rated(BaseModel, extra='forbid', strict=True):
     weight: Annotated[Number, Field(ge=0)]|None = None
 
 class Person(BaseModel, extra='forbid', strict=True):
-    """A person, by label, ratings, or both: a user of the folder is known by what they rated there, and by the ratings sent, which take the
-    place of those of the same items"""
+    """A person, by label, ratings, or both: a user of the folder is known by what they rated there, and by what is sent, if the folder
+    keeps enough for that. Stars, and rows with a weight, take the place of those of the same items; a click on what was chosen before
+    changes nothing"""
     user: Label|None = None
     ratings: list[Rated] = Field([], max_length=most_labels)
 

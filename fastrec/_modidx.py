@@ -2781,6 +2781,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'fastrec/fit/measuring.py'),
                                        'fastrec.fit.measuring.RecLearner.validation_context': ( 'fit/measuring.html#reclearner.validation_context',
                                                                                                 'fastrec/fit/measuring.py'),
+                                       'fastrec.fit.measuring._each_once': ('fit/measuring.html#_each_once', 'fastrec/fit/measuring.py'),
                                        'fastrec.fit.measuring._is_known': ('fit/measuring.html#_is_known', 'fastrec/fit/measuring.py'),
                                        'fastrec.fit.measuring._kept_fit': ('fit/measuring.html#_kept_fit', 'fastrec/fit/measuring.py'),
                                        'fastrec.fit.measuring._need_choices': ( 'fit/measuring.html#_need_choices',

@@ -75,6 +75,9 @@ def test_fits_of_choices_with_arguments(dls, monkeypatch):
     assert table.rule[['n_factors of fit_ials','reg of fit_ials','reg of fit_ease']].tolist()==['given','given','as that fit chooses it']
     want = fitted(dls, how='fit_ials', reg=.3, n_factors=5, n_sweep=3).model
     for a,b in zip(learn.model.ranker.parts[0].parameters(), want.parameters()): assert a.equal(b)
+    popular = fitted(dls, choices=dict(fit_ials=dict(n_factors=0), fit_ease={}))  # it has been asked for, and not found
+    table = popular.settings()
+    assert isinstance(popular.model.ranker.parts[1], Ease) and table.value['n_factors of fit_ials']==0 and table.rule['n_factors of fit_ials']=='given'
     only = fitted(dls, choices=dict(fit_ease=dict(reg=50.)))
     assert only.model.ranker.parts[0].reg==50 and only.last_fit[1]['choices']==dict(fit_ease=dict(reg=50.))
 

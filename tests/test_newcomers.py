@@ -1,9 +1,10 @@
 """Users who were not in training, and how much each of their rows counts"""
-import copy,json,subprocess,sys
+import copy,json,subprocess,sys,warnings
 import numpy as np,pandas as pd,pytest,torch
 from functools import cache
 from fastrec.all import RecDataLoaders,SampledSoftmaxLoss,dot_learner,learner,load_learner,load_recommender,nn_learner,sample_ratings
 from test_devices import both,pretending,same as as_near
+from fastrec.answer.since import with_since
 from fastrec.export.files import checksum
 from fastrec.export.labels import BundleError
 from fastrec.models.foldin import user_prior
@@ -360,3 +361,16 @@ def test_the_chance_of_newcomers_is_as_wide_as_spread_counts_it(n_draws):
     eps = torch.cat(chances(n_draws, 5), 1).double()
     torch.testing.assert_close(torch.cov(eps.T), torch.eye(10, dtype=torch.double), atol=1e-5, rtol=0)
     torch.testing.assert_close(eps.mean(0), torch.zeros(10, dtype=torch.double), atol=1e-5, rtol=0)
+
+def test_what_was_rated_since_is_told_as_it_was_rated():
+    "Among reasons after a fit of choices, whose rows do not follow how high something was rated"
+    df = sample_ratings(200, 100, 6000)
+    learn = learner(RecDataLoaders.from_df(df, seed=1))
+    with warnings.catch_warnings(action='ignore'),learn.no_bar(),learn.no_logging(): learn.fit_ials(8)
+    user = df.user.iloc[0]
+    since = learn.recommend(user, n=3)[['title']].assign(rating=[2,4.5,3])
+    new = with_since(learn, user, since)
+    told = new.explain(user, learn.recommend(user, n=4).title.iloc[3]).set_index('title').rating
+    assert told[since.title].tolist()==since.rating.tolist()
+    other = with_since(learn, user, since[['title']])
+    assert other.predict_grid([user]).equal(new.predict_grid([user]))

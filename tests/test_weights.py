@@ -640,3 +640,23 @@ def test_who_has_one_pair_is_asked_nothing_in_the_trial_of_a_blend():
     trial,question = trial_of(learner(dls), None)
     left = trial.train_ds.counts(0)[question.truth.users]
     assert len(question.truth.users)>100 and (left>0).all()
+
+# ------------------------------------------------------------------ epochs and measures
+@pytest.mark.parametrize('weigh', [False,True])
+@pytest.mark.parametrize('make', [dot_learner,nn_learner])
+def test_an_epoch_that_leaves_rows_out_has_a_batch(weigh, make):
+    df = sample_ratings(n_users=200, n_items=100, n_ratings=6000).assign(weight=lambda o: 1+o.user%3)
+    with pytest.raises(ValueError, match='fewer than one batch'): RecDataLoaders.from_df(df, seed=1, bs=4801, drop_last=True, weight_name='weight' if weigh else None)
+    n = RecDataLoaders.from_df(df, seed=1, weight_name='weight' if weigh else None).train.n
+    dls = RecDataLoaders.from_df(df, seed=1, bs=n, drop_last=True, weight_name='weight' if weigh else None)
+    learn = fitted(dls, 'fit_one_cycle', 3, make=make)
+    assert len(learn.recorder.losses)==3 and np.isfinite(learn.history.train_loss).all()
+
+def test_training_rows_are_measured_once_each():
+    "In an epoch they are as often as their weights say, by chance"
+    df = sample_ratings(n_users=200, n_items=100, n_ratings=6000).assign(weight=lambda o: np.random.default_rng(0).lognormal(0, .8, len(o)))
+    learn = fitted(RecDataLoaders.from_df(df, seed=1, weight_name='weight'), 'fit_als', 4)
+    ds = learn.dls.train_ds
+    preds = learn.get_preds(dl=learn.dls.train.new(shuffle=False))[0].flatten().numpy()
+    want = np.average((preds-ds.y.numpy())**2, weights=ds.w.numpy())**.5
+    for _ in range(3): assert learn.validate(0)[1]==pytest.approx(want, rel=1e-5)

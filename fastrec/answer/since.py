@@ -70,8 +70,10 @@ def with_since(
     "The `user`, known by their ratings in training and those since; lists leave out what they did, and what is new"
     code = torch.from_numpy(rec.ds.vocabs[0].lookup([user])).long()
     is_preference = rec.model.is_preference
+    stars = ratings.get(rec.ds.rating_name) if is_preference and len(rec.ds) else None
     if is_preference: ratings = as_choices(rec, ratings, [rec.ds.item_name])
     sent = read_new(rec.ds, ratings, 'raise', rec.model.y_range)
+    if stars is not None: sent.y = torch.from_numpy(stars.to_numpy('float32'))  # which the row does not follow, but reasons show
     if not is_preference: tell_repeats(sent)
     own = _own(rec, code)
     if own is None: return None

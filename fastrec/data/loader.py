@@ -149,6 +149,7 @@ def of_epoch(self:RatingsDL, kept=None, seed=None):
     res = copy(self)
     res.notes = True
     if kept is not None: res.kept,res.n = kept,n_of_epoch(res.dataset, kept)
+    res.drop_last = res.drop_last and res.n>=res.bs  # or there would be no batch
     if seed is not None: res.reseed(seed)
     return res
 

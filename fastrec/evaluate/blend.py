@@ -54,7 +54,8 @@ def _same_fit(fit, model, given):
 def _first_fit(learn, given, fit, before):
     "The fit and its arguments for all rows, those `given` by its name if there are any; the models `before` show whether there is taste"
     if given.get(fit): return fit,given[fit]
-    ials = None if learn.asked_width==0 else before.get('fit_ials')  # with width 0 it has not asked
+    has_asked = learn.asked_width!=0 and given.get('fit_ials', {}).get('n_factors')!=0  # if there is taste
+    ials = before.get('fit_ials') if has_asked else None
     if fit!='fit_ease' or ials is None: return fit,{}
     if not has_tastes(ials): return _same_fit(fit, ials, {})
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))

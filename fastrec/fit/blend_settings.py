@@ -13,7 +13,6 @@ from ..models.ease import Ease
 def _choices_rows(blend, given):
     "The fits of choices that made the parts of a `blend`, with what each chose, or what was `given`, if arguments were"
     found = blend.chosen()
-    given = given if isinstance(given, dict) else {}
     rule = 'factors, and up to 10,000 items weights of items, which err in different ways'
     of_fits = {f'{k} of {fit}': (v,'given' if k in given.get(fit, {}) else 'as that fit chooses it','')
                for fit,o in found.items() for k,v in o.items()}
@@ -47,8 +46,10 @@ def _weight_rows(asked):
 def blend_rows(learn, args):
     "What made the lists of `learn`, fitted by `fit_blend` with `args`"
     blend = learn.model.lists_by
-    are_popular = learn.asked_width!=0 and not any(map(_knows_taste, blend.parts))
-    res = _popular_rows() if are_popular else _choices_rows(blend, args['choices'])
+    given = args['choices'] if isinstance(args['choices'], dict) else {}
+    has_asked = learn.asked_width!=0 and given.get('fit_ials', {}).get('n_factors')!=0
+    are_popular = has_asked and not any(map(_knows_taste, blend.parts))
+    res = _popular_rows() if are_popular else _choices_rows(blend, given)
     if args['choices']: del res['choices']
     asked = blend.asked
     if args['weight'] is not None or asked is None: return res

@@ -38,6 +38,11 @@ def _need_weights(learn, dl):
     raise ValueError(f'validate counts rows by their weights, and of a {type(dl).__name__} it is not known which these are: '
                      'pass a dl of dls.test_dl(frame)')
 
+def _each_once(dl):
+    "The loader `dl`, with each row once: an epoch of training has it as often as its weight says, with the fraction left to chance"
+    is_drawn = isinstance(dl, RatingsDL) and dl.shuffle and dl.dataset.w is not None
+    return dl.new(shuffle=False, drop_last=False) if is_drawn else dl
+
 # %% ../../nbs/fit/64_measuring.ipynb #65ccdefa
 @patch
 @delegates(Learner.validate)
@@ -48,6 +53,7 @@ def validate(self:RecLearner, ds_idx=1, dl=None, **kwargs):
     if dl is None: self._need_rows(ds_idx)  # in `fit.guards`
     _need_ratings(dl, 'validate')
     _need_weights(self, dl)
+    if dl is None: dl = _each_once(self.dls[ds_idx])
     with self.lock: return Learner.validate(self, ds_idx, as_rec_dl(dl, self.dls, 'validate'), **kwargs)  # which reads what it kept
 
 @patch

@@ -206,7 +206,7 @@ def test_who_has_rated_nothing(name):
     assert abs(why.contribution.sum()-new.predict(title))<1e-4
     assert abs(why[why.part=='remainder'].contribution.sum())<1e-4
     assert new.recommend(n=1, why=2).because_1.isna().all()
-    verb = 'chose' if name in ('fit_ials','fit_ease') else 'like'
+    verb = 'chose' if name in ('fit_ials','fit_ease','fit_blend') else 'like'
     assert new.recommend(n=1, why=2, sentences=True).why[0]==f'because others {verb} it'
 
 @pytest.mark.parametrize('name', ['fit_als','fit_ials','fit_ease','fit_bayes','fit_blend','dot'])

@@ -29,7 +29,7 @@ def _codes_named(vocab, labels, unknown):
     not_there = labels[codes==0].tolist()
     refused = not_there if unknown=='raise' else [o for o in not_there if not vocab.is_kind(o)]  # 845 may well be there as '845'
     if refused:
-        try: vocab.lookup(refused)
+        try: vocab.lookup(labels if unknown=='raise' else refused)
         except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
     if not_there: warn(f'{count_unknown(vocab.name, not_there)}: of these there is nothing to forget')
     return codes[codes>0]

@@ -2306,6 +2306,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'fastrec/fit/blend_settings.py'),
                                             'fastrec.fit.blend_settings._weight_rows': ( 'fit/blend_settings.html#_weight_rows',
                                                                                          'fastrec/fit/blend_settings.py'),
+                                            'fastrec.fit.blend_settings.asks_for_taste': ( 'fit/blend_settings.html#asks_for_taste',
+                                                                                           'fastrec/fit/blend_settings.py'),
                                             'fastrec.fit.blend_settings.blend_rows': ( 'fit/blend_settings.html#blend_rows',
                                                                                        'fastrec/fit/blend_settings.py')},
             'fastrec.fit.borne_out': { 'fastrec.fit.borne_out._beyond_biases': ( 'fit/borne_out.html#_beyond_biases',

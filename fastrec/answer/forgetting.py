@@ -24,20 +24,19 @@ from .concerned import waiting_without
 def _codes_named(vocab, labels, unknown):
     "Codes of the `labels`; what is `unknown` raises, in words that don't say how somebody comes in, or is told of"
     need_choice('unknown', unknown, 'raise', 'drop')
-    labels = as_labels(labels, vocab.name)
     codes = vocab.find(labels)
     not_there = labels[codes==0].tolist()
-    refused = not_there if unknown=='raise' else [o for o in not_there if not vocab.is_kind(o)]  # 845 may well be there as '845'
-    if refused:
-        try: vocab.lookup(labels if unknown=='raise' else refused)
-        except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
+    odd = [o for o in not_there if not vocab.is_kind(o)]  # 845 may well be there as '845'
+    try: vocab.lookup(labels if unknown=='raise' else odd)
+    except KeyError as e: raise KeyError(e.args[0].removesuffix(vocab.advice)) from None
     if not_there: warn(f'{count_unknown(vocab.name, not_there)}: of these there is nothing to forget')
     return codes[codes>0]
 
 # %% ../../nbs/answer/81_forgetting.ipynb #ea4401cf
 def _kept(vocab, labels, unknown):
     "Codes, from 0, of all but `labels`. `KeyError` for an `unknown` one, `ValueError` for none or all"
-    if not len(as_labels(labels, vocab.name)): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
+    labels = as_labels(labels, vocab.name)
+    if not len(labels): raise ValueError(f'no label of {vocab.name!r} was named: name who or what to forget')
     codes = torch.from_numpy(_codes_named(vocab, labels, unknown)).long()
     is_kept = torch.ones(len(vocab), dtype=torch.bool)
     is_kept[codes] = False

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/answer/85_since.ipynb #887d36a1
-import torch
+import pandas as pd,torch
 from ..base.devices import exactly
 from ..data.labels import Vocab
 from .additions import tensors_of
@@ -73,7 +73,8 @@ def with_since(
     stars = ratings.get(rec.ds.rating_name) if is_preference and len(rec.ds) else None
     if is_preference: ratings = as_choices(rec, ratings, [rec.ds.item_name])
     sent = read_new(rec.ds, ratings, 'raise', rec.model.y_range)
-    if stars is not None: sent.y = torch.from_numpy(stars.to_numpy('float32'))  # which the row does not follow, but reasons show
+    if stars is not None:  # the row does not follow them, but reasons show them
+        sent.y = torch.from_numpy(pd.to_numeric(stars, errors='coerce').to_numpy('float32', na_value=float('nan')))
     if not is_preference: tell_repeats(sent)
     own = _own(rec, code)
     if own is None: return None

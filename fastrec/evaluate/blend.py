@@ -13,6 +13,7 @@ from ..base.checks import listened,need_choice,need_finite,warn
 from .questions import trial_of,unit
 from ..models.blend import Blend,has_tastes
 from ..models.ease import Ease
+from ..fit.blend_settings import asks_for_taste
 from ..fit.ease import suited_ease_reg
 from ..fit.ials import check_choices
 from ..fit.learner import dot_learner
@@ -54,8 +55,7 @@ def _same_fit(fit, model, given):
 def _first_fit(learn, given, fit, before):
     "The fit and its arguments for all rows, those `given` by its name if there are any; the models `before` show whether there is taste"
     if given.get(fit): return fit,given[fit]
-    has_asked = learn.asked_width!=0 and given.get('fit_ials', {}).get('n_factors')!=0  # if there is taste
-    ials = before.get('fit_ials') if has_asked else None
+    ials = before.get('fit_ials') if asks_for_taste(learn, given) else None
     if fit!='fit_ease' or ials is None: return fit,{}
     if not has_tastes(ials): return _same_fit(fit, ials, {})
     return fit,dict(reg=suited_ease_reg(learn.dls.train_ds.counted()))

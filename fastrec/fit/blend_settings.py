@@ -25,6 +25,10 @@ by_chance = ('choices agree no further than by chance',
 
 def _popular_rows(): return {'choices': ('popularity',*by_chance), 'n_factors of fit_ials': (0,*by_chance)}
 
+def asks_for_taste(learn, given):
+    "Does a blend of `learn`, with the arguments `given` by fit, ask whether choices hold taste? Not if it was told a width of 0"
+    return learn.asked_width!=0 and given.get('fit_ials', {}).get('n_factors')!=0
+
 def _knows_taste(part):
     "Is the `part` of a blend a model of choices that knows more than what is popular?"
     is_of_choices = isinstance(part, Ease) or part.ials
@@ -47,8 +51,7 @@ def blend_rows(learn, args):
     "What made the lists of `learn`, fitted by `fit_blend` with `args`"
     blend = learn.model.lists_by
     given = args['choices'] if isinstance(args['choices'], dict) else {}
-    has_asked = learn.asked_width!=0 and given.get('fit_ials', {}).get('n_factors')!=0
-    are_popular = has_asked and not any(map(_knows_taste, blend.parts))
+    are_popular = asks_for_taste(learn, given) and not any(map(_knows_taste, blend.parts))
     res = _popular_rows() if are_popular else _choices_rows(blend, given)
     if args['choices']: del res['choices']
     asked = blend.asked

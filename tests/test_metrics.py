@@ -363,3 +363,12 @@ def test_bayes_refuses_to_save_single_draws():
     before = learn.model
     with pytest.raises(ValueError, match='single draws'): learn.fit_bayes(2, 3, cbs=SaveModelCallback())
     assert learn.model is before
+
+def test_lists_of_a_fit_tell_of_pairs_on_both_sides():
+    df = sample_ratings(n_users=60, n_items=40, n_ratings=1500).assign(rating=1)
+    both = pd.concat([df,df.iloc[:300]], ignore_index=True)
+    dls = RecDataLoaders.from_df(both, lambda _: (np.arange(len(df)),np.arange(len(df), len(both))), seed=0, device='cpu')
+    learn = learner(dls, metrics=list_metrics())
+    with pytest.warns(UserWarning, match='300 held-out pairs were in training too, where lists leave them out'):
+        with learn.no_bar(),learn.no_logging(): learn.fit_ials(8, 2)
+        assert learn.list_measures(dls.valid_ds)[1]==0

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/evaluate/79_judging.ipynb #00e83782
 import torch,torch.nn.functional as F
 from fastcore.basics import patch
+from ..base.checks import warn
 from ..answer.lists import candidate_items
 from ..answer.recommender import Recommends,evaluating
 from ..answer.steering import ListMaker
@@ -84,6 +85,9 @@ def list_measures(self:Recommends, held, k=10):
     seen = self.seen.in_training()
     reached = held.is_counted().cpu()
     truth = Truth(held.x, reached, len(self.counts), seen, held.unknown_items)
+    if n := truth.counted['in_training']:
+        warn(f'{n:,} held-out pairs were in training too, where lists leave them out, and are not measured: keep one row of each pair '
+             '(all, if weights add up)')
     if not len(truth.users): return {f'{name}_at_{k}': float('nan') for name in of_lists},0
     res,*_ = measured(ListMaker(self), truth, k, seen, all_candidates(self, 0))
     return res,len(truth.users)

@@ -8,7 +8,7 @@ __all__ = ['ListMetric', 'list_metrics']
 # %% ../../nbs/fit/77_list_metrics.ipynb #a267df1e
 from fastai.collab import *
 from fastai.tabular.all import *
-from ..base.checks import need_choice,need_whole,warn
+from ..base.checks import listened,need_choice,need_whole,warn
 from ..data.ratings import RatingsTensors
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #11709bd2
@@ -31,8 +31,10 @@ class _Lists:
     def measured(self, learn):
         if self.found is not None: return self.found
         why = _why_nothing(learn)
-        if why and 'gather_preds' not in vars(learn): warn(why)  # who asks for predictions, asks for no measures
-        self.found = ({},None) if why else learn.list_measures(learn.dl.dataset, self.k)
+        if why: self.found,notes = ({},None),[why]
+        else: self.found,notes,_ = listened(learn.list_measures, learn.dl.dataset, self.k)
+        if 'gather_preds' not in vars(learn):  # who asks for predictions, asks for no measures
+            for o in notes: warn(o)
         return self.found
 
 # %% ../../nbs/fit/77_list_metrics.ipynb #c1119e11

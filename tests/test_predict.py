@@ -1,12 +1,11 @@
 """Predictions and recommendations: the same checks for every model, for loaded learners and for new users"""
-import copy,warnings
+import copy,difflib,warnings
 import numpy as np,pandas as pd,pytest,torch
 from fastai.collab import CollabDataLoaders,collab_learner
 from fastai.learner import load_learner
 from conftest import catalogue,quietly,release_path
 from fastrec.answer.steering import ListMaker
 from fastrec.answer import lists,topn
-from fastrec.data import labels as vocab_module
 from fastrec.models import base
 from fastrec.models.new_draws import chances
 from fastrec.base.devices import memory_there
@@ -307,7 +306,7 @@ def test_a_gap_among_truth_values_is_nobody():
 def test_an_unknown_label_compares_few(monkeypatch, n):
     "Counted by the labels that are looked at, not by time"
     v,compared = Vocab(sorted([*(f'Film {k:06} (1990)' for k in range(n)), 'Titanic (1997)']), 'title'),[]
-    close = vocab_module.difflib.get_close_matches
+    close = difflib.get_close_matches
     def spy(word, possibilities, **kwargs):
         compared.append(len(possibilities))
         return close(word, possibilities, **kwargs)

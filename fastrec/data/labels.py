@@ -6,15 +6,14 @@
 __all__ = ['Vocab']
 
 # %% ../../nbs/data/03_labels.ipynb #86f850d0
-import difflib,hashlib,heapq,itertools,threading
-from bisect import bisect_left
-from unicodedata import combining,normalize
+import hashlib,itertools,threading
 from zlib import crc32
 from collections.abc import Mapping
 from numbers import Real
 import numpy as np,pandas as pd,torch
 from fastcore.basics import patch
 from .names import listed
+from .closest import closest,most_compared,plain_text
 from .frames import in_pandas_types
 from .kinds import factorized,labels_beside
 from .nobody import refuse_gap
@@ -141,52 +140,26 @@ def _find_beside_gaps(self:Vocab, labels):
     return codes
 
 # %% ../../nbs/data/03_labels.ipynb #8c0c89d8
-def _plain(text):
-    "`text` in lower case without accents, one space between words"
-    if not text.isascii():
-        letters = normalize('NFKD', text.casefold())
-        text = ''.join(o for o in letters if not combining(o))
-    return ' '.join(text.lower().split())
-
-def _number_of(text): return crc32(_plain(text).encode(errors='replace'))  # 4 bytes that are kept, instead of the text
-
-_most_spelled = 2**17  # labels; numbering more would take too long
+def _number_of(text): return crc32(plain_text(text).encode(errors='replace'))  # 4 bytes that are kept, instead of the text
 
 @patch
 def spelled_as(self:Vocab, text):
     "The labels that equal `text` except for case, accents and spaces; all are numbered once, at the first search"
-    if not 0<len(self.labels)<=_most_spelled or _class_of(_first(self.labels)) is not str: return []
+    if not 0<len(self.labels)<=most_compared or _class_of(_first(self.labels)) is not str: return []
     if '_spelled' not in vars(self):
         self._spelled = np.fromiter(map(_number_of, self.labels), 'uint32', len(self.labels))
     places = (self._spelled==_number_of(text)).nonzero()[0]
-    return [o for o in self.labels[places] if _plain(o)==_plain(text)]
-
-# %% ../../nbs/data/03_labels.ipynb #4b53f3e3
-def _neighbours(labels, text, beside=20):
-    "Those of the sorted `labels` that are where `text` would be, as written or in another case"
-    places = [bisect_left(labels, o) for o in (text, text.title(), text.capitalize(), text.lower(), text.upper())]
-    return np.concatenate([labels[max(k-beside, 0):k+beside] for k in places])
-
-def _containing(labels, text, n=3, fewest=3):
-    "The `n` shortest of the `labels` that contain `text`, whatever its case and accents, if it has at least `fewest` letters"
-    asked = _plain(text)
-    if len(asked)<fewest: return []
-    return heapq.nsmallest(n, [o for o in labels if asked in _plain(o)], key=len)
-
-def _closest(vocab, text, few=2000, longest=500):
-    """The labels of `vocab` most similar to the unknown `text`, if there are any: the same in another case, some that contain it, or
-    the closest, if there are more than a `few` only among its neighbours"""
-    if len(text)>longest: return []  # comparing takes the square of its length
-    if same := vocab.spelled_as(text): return same[:1]
-    labels = vocab.labels if len(vocab.labels)<=few else _neighbours(vocab.labels, text)
-    if parts := _containing(vocab.labels if len(vocab.labels)<=_most_spelled else labels, text): return parts
-    by_plain = {_plain(o): o for o in labels}
-    close = difflib.get_close_matches(_plain(text), [*by_plain], n=1)
-    return [by_plain[o] for o in close]
+    return [o for o in self.labels[places] if plain_text(o)==plain_text(text)]
 
 # %% ../../nbs/data/03_labels.ipynb #4f123096
 @patch
 def is_kind(self:Vocab, label): return not len(self.labels) or _class_of(_first(self.labels)) is _class_of(label)
+
+def _meant(vocab, unknown):
+    "In words, the labels of `vocab` that may have been meant by `unknown`; empty if none is close"
+    if not isinstance(unknown, str): return ''
+    same = vocab.spelled_as(unknown)[:1]
+    return listed(map(repr, same or closest(vocab.labels, unknown)))
 
 def _hint(vocab, unknown):
     "What may have been meant by `unknown`, which is not a label of `vocab`"
@@ -194,22 +167,36 @@ def _hint(vocab, unknown):
         known = _first(vocab.labels)
         kind = {str: 'text', Real: 'numbers', bool: 'true or false'}.get(_class_of(known), type(known).__name__)
         return f', which are {kind}, {known!r:.60} for one'
-    if not isinstance(unknown, str): return ''
-    close = _closest(vocab, unknown)
-    return f'; closest: {listed(map(repr, close))}' if close else ''
+    close = _meant(vocab, unknown)
+    return f'; closest: {close}' if close else ''
+
+# %% ../../nbs/data/03_labels.ipynb #92c8f913
+_most_named = 5  # unknown labels after the first
+
+def _others(vocab, unknown):
+    "In words, the labels in the index `unknown` after the first, and what may have been meant by some of them"
+    named = [o for o in unknown[1:_most_named+1] if vocab.is_kind(o)]
+    if not named: return ''
+    close = [_meant(vocab, o) for o in named]
+    texts = [f'{o!r:.100}' + f' (closest: {c})'*bool(c) for o,c in zip(named, close)]
+    n_more = len(unknown)-1-len(named)
+    if n_more: texts.append(f'{n_more:,} more')
+    return f'; nor {"is" if len(unknown)==2 else "are"} {listed(texts)}'
 
 # %% ../../nbs/data/03_labels.ipynb #ec99375a
 @patch
 def lookup(self:Vocab, labels):
-    "Codes of `labels`, one or several. `KeyError` names the first that isn't there, and the closest that is"
+    "Codes of `labels`, one or several. `KeyError` names those that aren't there, up to six, and the closest that are"
     labels = as_labels(labels, self.name)
     codes = self.find(labels)
     if (codes>0).all(): return codes
     refuse_gap(labels, self)
-    unknown = _first(labels[codes==0])
+    every = labels[codes==0].unique()
+    unknown = _first(every)
     if any(_class_of(o) is _class_of(unknown) and o==unknown for o in self.held_out):
         raise KeyError(f'all ratings of {unknown!r:.100} are held out for validation: from_df(..., valid_pct=0) trains on all rows')
-    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}{_hint(self, unknown)}{self.advice}')
+    raise KeyError(f'{unknown!r:.100} is not among the {len(self.labels):,} labels of {self.name!r}'
+                   f'{_hint(self, unknown)}{_others(self, every)}{self.advice}')
 
 # %% ../../nbs/data/03_labels.ipynb #58f38a12
 class _Codes(Mapping):

@@ -80,7 +80,7 @@ def _tell(texts, weight, ratings):
 # %% ../../nbs/evaluate/77_blend.ipynb #e3c624a5
 def _blend(models, shares):
     "A `Blend` of `models`, with one of `shares` for the scores of each, in their units"
-    res = Blend([copied(m) for m in models], [share/unit(m) for m,share in zip(models, shares)])
+    res = Blend([copied(m) for m in models], [share/unit(m) for m,share in zip(models, shares)]).eval()
     res.classes = models[0].classes
     return res
 

@@ -148,3 +148,8 @@ class Both:
         w = [torch.ones_like(b) if a is None else a for a,b in zip(w, y)]
         res = [torch.cat([t.to(device) for t in o]) for o in (rows,other,y,w)]
         return res if is_weighed else [*res[:3],None]
+
+    def unrated(self, side, n):
+        "The codes from `n` on, all of them new, that have no ratings that count"
+        counts = self.parts[-1].counts(side)
+        return (counts[n:]==0).nonzero()[:,0] + n

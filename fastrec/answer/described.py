@@ -134,7 +134,7 @@ def fitted_rows(model, side, own, other, y, n, noise, x=None, w=None):
         if flag: prior = prior_by(row_map, x.index_select(0, ids))
         there,rows = places_in(own, ids, n)
         of_ids = None if w is None else w[there]
-        z = _fitted(model, side, rows, other[there], y[there], len(ids), noise, of_ids, prior)
+        z = _fitted(model.for_some(ids), side, rows, other[there], y[there], len(ids), noise, of_ids, prior)
         if res is None: res = z.new_zeros(n, z.shape[1])
         res[ids] = z
     return res

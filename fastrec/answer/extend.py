@@ -60,8 +60,10 @@ def _solved(model, side, codes, ds, noise, into=None):
     rows,other,y,w = _ratings_of(model, side, codes, ds)
     features = ds.features[side]
     x = None if features is None else features.x.index_select(0, codes.cpu()).to(device)
-    fit = partial(fitted_rows, turned_once(model) if side and model.refits else model, side)
-    if model.is_padded(rows, described=x is not None): fit = partial(_in_groups, fit)
+    is_padded = model.is_padded(rows, described=x is not None)
+    known = model.for_codes(codes)
+    fit = partial(fitted_rows, turned_once(known) if side and is_padded else known, side)
+    if is_padded: fit = partial(_in_groups, fit)
     z = fit(rows, other, y, len(codes), noise, x, w)
     described = {} if model.refits or x is None else dict(x=x.cpu())
     return (model if into is None else into).with_rows(side, codes.to(device), z, ds.sizes[side], **described)
@@ -76,13 +78,15 @@ def _taken_in(model, users, items, ds, noise):
         model = _solved(known, 1, items, ds, noise, model if model.refits else known)  # its users say what new ones are around
     return _solved(model, 0, users, ds, noise) if len(users) else copy(model)
 
-def _extended(model, *args):
-    "The `model`, and what ranks for it, with what `_taken_in` takes in with `args`"
+def _extended(model, codes, ds, noise):
+    "The `model`, and what ranks for it, with what `_taken_in` takes in: `codes` of users and of items"
+    args = codes,ds,noise
     if isinstance(model, Blend): res = Blend([_extended(m, *args) for m in model.parts], model.weights)
     else:
         with evaluating(model) as (evaluated,_):
-            res = _taken_in(evaluated, *args).eval()
+            res = _taken_in(evaluated, *codes, ds, noise).with_shares(evaluated, codes[1]).eval()
             res.refill(evaluated)
+            for k,n in enumerate(evaluated.sizes): res.keep_spread(evaluated, k, ds.unrated(k, n))
     if model.lists_by is model: return res
     return replaced(res, ranker=_extended(model.lists_by, *args))
 
@@ -174,7 +178,7 @@ def _extend(rec, model, new):
     users,items = concerned(rec, new, old)
     drift = _drift(rec, new)
     noise = drift.rmse_training**2
-    model = _extended(model, users, items, Both(old, new), max(noise, tiny_noise))
+    model = _extended(model, (users,items), Both(old, new), max(noise, tiny_noise))
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features
     waited = rec.waiting or (None,None)

@@ -149,6 +149,38 @@ def is_padded(self:Changes, users, described=False):
     if rows are `described` by features"""
     return self.fits_items and self.refits and (described or not pay(users))
 
+# %% ../../nbs/models/28_changing.ipynb #a81b067a
+@patch
+def for_codes(self:Changes, codes):
+    "The model whose `fit_users` or `fit_items` gives rows that will be kept for `codes`; the same, unless such rows hold chance"
+    return self
+
+@patch
+def for_some(self:Changes, ids):
+    "The model that `for_codes` has given, for the codes at the places `ids` alone"
+    return self
+
+# %% ../../nbs/models/28_changing.ipynb #c3d8e451
+@patch
+@torch.no_grad()
+def keep_spread(self:Changes, before, side, new):
+    """Let new users (`side=0`) or items vary as they do in the model `before`, though this one has rows of the codes `new`, which follow
+    from features alone"""
+    if not len(new): return
+    rows = torch.cat([e.weight for e in self.tables[side]], 1)
+    is_known = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    is_known[0] = is_known[new.to(rows.device)] = False
+    every,known = rows[1:].var(0).sum(),rows[is_known].var(0).sum()
+    name = ('user_spread','item_spread')[side]
+    if every>0 and known>0: setattr(self, name, getattr(before, name)*float(known/every))
+
+# %% ../../nbs/models/28_changing.ipynb #5c95b7af
+@patch
+def with_shares(self:Changes, before, items):
+    """The model with scores of items of one scale if they are shares of users, of whom there are more than in the model `before`; those of
+    the codes `items` are of all users already"""
+    return self
+
 # %% ../../nbs/models/28_changing.ipynb #bc38f60c
 @patch
 def turned(self:Changes):

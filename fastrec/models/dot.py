@@ -190,6 +190,16 @@ def with_rows(self:Dot, side, codes, z, n):
     if side: res.believed = with_items(self.believed, n)
     return res
 
+# %% ../../nbs/models/21_dot.ipynb #313512d8
+@patch
+@torch.no_grad()
+def with_shares(self:Dot, before, items):
+    n_before,n = (len(o.user_factors) for o in (before,self))
+    if n==n_before or not self.is_preference or self.user_factors.any(): return self
+    scale = torch.full_like(self.i_bias.weight, n_before/n)
+    scale[items] = 1
+    return replaced(self, i_bias=as_table(self.i_bias.weight*scale))
+
 # %% ../../nbs/models/21_dot.ipynb #6f31176b
 @patch
 def average_scores(self:Dot):

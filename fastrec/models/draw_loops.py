@@ -40,10 +40,10 @@ def _rows(
     first, after, starts, ids, weight, # Users, where their ratings begin, and of these the items and what they count
     y, # What the mean leaves of each rating
     factors, biases, # Of items in each draw, (n_items,s*(k-1)) and (n_items,s)
-    prec, eps, # What is on the left without ratings, (k,k,s), and standard normal numbers, (k,s)
+    prec, eps, # What is on the left without ratings, (k,k,s), and standard normal numbers, (n or 1,k,s)
     z # What is on the right without ratings, and then the rows, (n,k,s)
 ):
-    k,s = eps.shape
+    k,s = eps.shape[1:]
     n = most(first, after, starts)
     memory = np.empty((n,k,s), np.float32),np.empty((n,s), np.float32),np.empty((n,s), np.float32)
     left = np.empty((k+k%2,k,s), np.float32)
@@ -58,14 +58,14 @@ def _rows(
         factor(left)
         add_pulls(r[:n], w[:n]*pull[:n], z[u])
         solve_lower(left, z[u])
-        z[u] += eps
+        z[u] += eps[u%len(eps)]
         solve_upper(left, z[u])
 
 # %% ../../nbs/models/44_draw_loops.ipynb #50637138
 def draws_by_loops(users, items, terms, tables, draws, n_users, divisor=1):
     """Rows of `n_users` users in S draws, (n_users,S,k), from ratings of the codes `items` by `users` (0 to n_users-1): `terms` are weights
     and what the mean leaves of ratings, `tables` the factors of items, (n_items,S*(k-1)), divided by `divisor`, and their biases,
-    (n_items,S), and `draws` the means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k)"""
+    (n_items,S), and `draws` the means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k) or (n_users,S,k)"""
     order = rising(users)
     of_ratings = [array(o[order]) for o in terms]
     means,covs,eps = draws
@@ -75,7 +75,7 @@ def draws_by_loops(users, items, terms, tables, draws, n_users, divisor=1):
     if means.ndim==2: means = means[:,None].expand(-1, n_users, -1)
     z = array((means@prec/size).permute(1, 2, 0)).copy()
     prec = (prec/size/size[:,None]).permute(1, 2, 0)
-    known = *map(array, tables),array(prec),array(eps.T)
+    known = *map(array, tables),array(prec),array((eps[None] if eps.ndim==2 else eps).mT)
     by_users(_rows, users[order], n_users, array(items[order], torch.int64), *of_ratings, *known, z)
     if not np.isfinite(z).all(): raise ValueError('the equations of new rows have no solution: is the model finite?')
     return torch.from_numpy(z).mT/size

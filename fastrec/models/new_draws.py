@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/models/34_new_draws.ipynb #c36d4073
 from functools import cache
-import torch
+import numpy as np,torch
 from ..base.devices import trainable
 from .base import moments
 from .draw_loops import draws_by_loops
@@ -27,6 +27,19 @@ def chances(n_draws, width):
         q,_ = torch.linalg.qr(eps)
         eps = q*(n_draws-1)**.5
     return eps.split(width, 1)
+
+def _mixed(x):
+    "Whole numbers of 64 bits that look random but follow from `x` (Steele et al. 2014)"
+    for shift,factor in ((30,0xBF58476D1CE4E5B9), (27,0x94D049BB133111EB)):
+        x = (x ^ (x>>np.uint64(shift)))*np.uint64(factor)
+    return x ^ (x>>np.uint64(31))
+
+def reordered(eps, codes, counts):
+    """The numbers `eps`, (S,k), for rows that are kept, (n,S,k), each with another order of the draws, which follows from its code, one of
+    `codes`, and how many ratings it has, one of `counts`"""
+    of_rows = _mixed((codes.numpy().astype('uint64')<<np.uint64(32)) + counts.numpy().astype('uint64'))
+    numbers = _mixed(of_rows[:,None] + np.arange(len(eps), dtype='uint64'))
+    return eps[torch.from_numpy(numbers.argsort(1, kind='stable'))]
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
 def _sums(factors, left, weight):
@@ -63,7 +76,7 @@ def _solve_some(draws, found_of, places, weight):
 
 def solve_draws(draws, users, found_of, n_users, noise):
     """Rows of new users in S draws, (n_users,S,k), from ratings of variances `noise`, each by one of `users`, 0 to n_users-1. `draws` are
-    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k); `found_of` gives, for the numbers of n ratings,
+    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k) or (n_users,S,k); `found_of` gives, for the numbers of n ratings,
     in each draw the factors of what was rated, (n,S,k-1), and what all but these and the user leave of the ratings, (n,S)"""
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
@@ -74,7 +87,8 @@ def solve_draws(draws, users, found_of, n_users, noise):
     for first in range(0, n_users, _users_at_once):
         some = slice(first, first+_users_at_once)
         m = means if means.ndim==2 else means[:,some].transpose(0, 1)
-        res.append(_solve_some((m,precs,eps), found_of, places[some], 1/noise))
+        own_eps = eps if eps.ndim==2 else eps[some]
+        res.append(_solve_some((m,precs,own_eps), found_of, places[some], 1/noise))
     return torch.cat(res)
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d603923

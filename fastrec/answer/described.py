@@ -65,11 +65,11 @@ def _why_no_map(model, k, ds):
 
 def need_map(model, k, ds):
     "Refuse a `model`, trained with the ratings `ds`, that does not put users (`k=0`) or items (1) where features say"
-    what = _sides[k]
-    if not (ds.features[k] and ds.features[k].names):
+    what,parts = _sides[k],parts_of(model)
+    are_weights = not k and isinstance(parts[0], Ease)
+    if not are_weights and not (ds.features[k] and ds.features[k].names):
         raise ValueError(f'this model was trained without features of {what}, or with none that tell them apart: pass {what}= to from_df '
                          'and train again, or leave it out here')
-    parts = parts_of(model)
     if any(o.row_maps[k] is not None for o in parts): return
     raise ValueError(f'features of {what} say nothing to this model, {_why_no_map(parts[0], k, ds)}')
 

@@ -84,9 +84,12 @@ def _extended(model, codes, ds, noise):
     if isinstance(model, Blend): res = Blend([_extended(m, *args) for m in model.parts], model.weights)
     else:
         with evaluating(model) as (evaluated,_):
-            res = _taken_in(evaluated, *codes, ds, noise).with_shares(evaluated, codes[1]).eval()
+            res = _taken_in(evaluated, *codes, ds, noise)
+            unrated = [ds.unrated(k, n) for k,n in enumerate(evaluated.sizes)]
+            res = res.with_shares(evaluated, codes[1][~torch.isin(codes[1], unrated[1])]).eval()
             res.refill(evaluated)
-            for k,n in enumerate(evaluated.sizes): res.keep_spread(evaluated, k, ds.unrated(k, n))
+            for k,o in enumerate(unrated):
+                if ds.features[k] is not None: res.keep_spread(evaluated, k, o)
     if model.lists_by is model: return res
     return replaced(res, ranker=_extended(model.lists_by, *args))
 
@@ -171,6 +174,16 @@ def _ready(rec, frames):
         if o is not None: need_map(model, k, rec.ds)
     return model
 
+# %% ../../nbs/answer/61_extend.ipynb #f4b502ec
+def _tell_held_out(rec, new):
+    "Warn about labels that are new because all of their rows were held out, which lists don't know"
+    for old,vocab in zip(rec.ds.vocabs, new.vocabs):
+        fresh = vocab.labels[len(old)-1:]
+        back = fresh[fresh.isin(old.held_out)]
+        if len(back):
+            warn(f'{len(back):,} of the new labels of {vocab.name!r}, {shown(back)} for one, have rows that were held out for validation, '
+                 'and lists will not leave out what these say: pass them too, or train on all rows, from_df(..., valid_pct=0)')
+
 # %% ../../nbs/answer/61_extend.ipynb #53f58dea
 def _extend(rec, model, new):
     "The `Extended` of `rec`; its `model` takes in what is `new`"
@@ -210,4 +223,5 @@ def extend(self:Recommends,
     new = _read(self, ratings, (users,items))
     need_items(self, new)
     tell_twice(self, new)
+    _tell_held_out(self, new)
     return _extend(self, model, new)

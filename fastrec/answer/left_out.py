@@ -8,9 +8,10 @@ __all__ = []
 # %% ../../nbs/answer/84_left_out.ipynb #4009a673
 import numpy as np,pandas as pd,torch
 from ..base.checks import warn
+from ..base.pairs import pair_numbers
 from ..data.frames import as_frame
 from ..data.nobody import count_unknown
-from ..data.names import need_columns
+from ..data.names import need_columns,shown
 from .recommender import Seen,codes_of_labels
 
 # %% ../../nbs/answer/84_left_out.ipynb #e57241bb
@@ -107,3 +108,26 @@ def items_for_all(ds, also):
 def where_left_out(rec):
     "Where is what the lists of `rec` leave out?"
     return 'in training too' if rec.own_unlisted is None else "among what this folder's lists leave out"
+
+# %% ../../nbs/answer/84_left_out.ipynb #ec3288e2
+def _have_more(rec, new):
+    "Labels of users of the ratings `new` who have others in training, and none of those"
+    labels,n_items = new.vocabs[0].labels,len(rec.ds.vocabs[1])
+    codes = torch.from_numpy(rec.ds.vocabs[0].find(labels)).long()
+    is_known = codes>0
+    known = is_known.nonzero()[:,0]
+    rows,items = rec.seen.of(codes[known])
+    owners = known[rows]+1  # codes among the new
+    users = new.x[:,0]
+    again = torch.isin(pair_numbers(users, new.x[:,1], n_items), pair_numbers(owners, items, n_items))
+    asked = owners.unique()
+    asked = asked[torch.isin(asked, users) & ~torch.isin(asked, users[again])]
+    return labels[(asked-1).numpy()]
+
+def tell_known(rec, new):
+    "Warn about users of training who are folded in without the ratings that they had there"
+    if rec.seen is None or rec.seen.shard: return
+    known = _have_more(rec, new)
+    if len(known):
+        warn(f'{shown(known)} of {rec.ds.user_name!r} was in training, with other ratings ({len(known):,} such in all): fold_in counts '
+             'only the ratings passed here, and lists leave out these alone. extend adds them to those of training')

@@ -20,6 +20,7 @@ from ..base.checks import need_choice,warn
 from ..models.blend import Blend
 from ..models.foldin import user_prior
 from .recommender import Recommender,Recommends,Seen,evaluating
+from .left_out import tell_known
 from .described import fitted_rows,with_row_maps,need_map,read_described
 from ..base.devices import exactly
 
@@ -236,9 +237,9 @@ def fold_in(self:Recommends,
     ratings = _no_ratings(self.ds) if ratings is None else ratings
     if model.is_preference: ratings = as_choices(self, ratings, [self.ds.item_name])
     new = read_new(self.ds, ratings, unknown, model.y_range, named)
+    tell_known(self, new)
     if not model.is_preference: tell_repeats(new)
     if named is not None: x = _beside(new.classes[self.ds.user_name], named, x)
     new.described = x  # for `explain`
-    is_needed = model.needs_noise or model.lists_by is not model
-    noise = max(self.noise, tiny_noise) if is_needed else None  # which takes thousands of predictions
+    noise = max(self.noise, tiny_noise) if model.needs_noise or model.lists_by is not model else None  # takes thousands of predictions
     return new_users_of(self, with_new(model, new, noise, x), new, (model,noise))

@@ -24,6 +24,7 @@ class Changes:
     covs_of = ()  # names of what `covs` gives for users, and for items
     prior = None  # what `user_prior` gives in place of what the rows of its users say
     unseen_rows = None  # a digest of ratings that no fit of these weights has learned from, if there are some
+    holds_chance,kept_codes = False,None  # is chance left in new rows, as in draws? Codes of `for_codes`
     refits = True  # are rows, also those of known users, solved for around a mean? Else a model takes in features itself
 
 # %% ../../nbs/models/28_changing.ipynb #440ab747
@@ -153,12 +154,15 @@ def is_padded(self:Changes, users, described=False):
 @patch
 def for_codes(self:Changes, codes):
     "The model whose `fit_users` or `fit_items` gives rows that will be kept for `codes`; the same, unless such rows hold chance"
-    return self
+    if not self.holds_chance: return self
+    res = copy(self)
+    res.kept_codes = codes.cpu()
+    return res
 
 @patch
 def for_some(self:Changes, ids):
     "The model that `for_codes` has given, for the codes at the places `ids` alone"
-    return self
+    return self if self.kept_codes is None else self.for_codes(self.kept_codes[ids.cpu()])
 
 # %% ../../nbs/models/28_changing.ipynb #c3d8e451
 @patch

@@ -172,6 +172,9 @@ def with_rows(self:Ease, side, codes, z, n, x=None):
         add_by_features(weight, columns_of(row_map['rows'].cpu()), codes.cpu(), x, z.offsets.diff()[1:].cpu())
     return _with_weights(self, Choices(old.items, old.offsets, old.values, n-1), weight, columns_of)
 
+@patch
+def keep_spread(self:Ease, before, side, new): pass  # there are no rows that could vary
+
 # %% ../../nbs/models/65_ease.ipynb #d3a23e2a
 @patch
 @torch.no_grad()

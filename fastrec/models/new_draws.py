@@ -28,6 +28,7 @@ def chances(n_draws, width):
         eps = q*(n_draws-1)**.5
     return eps.split(width, 1)
 
+# %% ../../nbs/models/34_new_draws.ipynb #87363366
 def _mixed(x):
     "Whole numbers of 64 bits that look random but follow from `x` (Steele et al. 2014)"
     for shift,factor in ((30,0xBF58476D1CE4E5B9), (27,0x94D049BB133111EB)):
@@ -35,11 +36,20 @@ def _mixed(x):
     return x ^ (x>>np.uint64(31))
 
 def reordered(eps, codes, counts):
-    """The numbers `eps`, (S,k), for rows that are kept, (n,S,k), each with another order of the draws, which follows from its code, one of
-    `codes`, and how many ratings it has, one of `counts`"""
+    """The numbers `eps`, (S,k), for rows that are kept, (n,S,k): each with ratings has another order of the draws, which follows from its
+    code, one of `codes`, and how many it has, one of `counts`"""
     of_rows = _mixed((codes.numpy().astype('uint64')<<np.uint64(32)) + counts.numpy().astype('uint64'))
     numbers = _mixed(of_rows[:,None] + np.arange(len(eps), dtype='uint64'))
-    return eps[torch.from_numpy(numbers.argsort(1, kind='stable'))]
+    order = torch.from_numpy(numbers.argsort(1, kind='stable'))
+    order[counts==0] = torch.arange(len(eps))  # no other row follows from these
+    return eps[order]
+
+def chance_of(model, users=None, n_users=None):
+    """The numbers for new rows of a `PosteriorMean`: the same for all, (S,k), or, if the rows of `n_users` will be kept, of each,
+    (n,S,k), by how many of the ratings of `users` it has"""
+    eps = chances(model.n_draws, model.width//model.n_draws+1)[model.is_turned]
+    if model.kept_codes is None or users is None: return eps
+    return reordered(eps, model.kept_codes, torch.bincount(users, minlength=n_users).cpu())
 
 # %% ../../nbs/models/34_new_draws.ipynb #b4080a7e
 def _sums(factors, left, weight):
@@ -74,10 +84,11 @@ def _solve_some(draws, found_of, places, weight):
     of_prior = precs@means[...,None]
     return _around(left, of_prior[...,0]+right, eps.expand_as(right))
 
+# %% ../../nbs/models/34_new_draws.ipynb #93c6361e
 def solve_draws(draws, users, found_of, n_users, noise):
     """Rows of new users in S draws, (n_users,S,k), from ratings of variances `noise`, each by one of `users`, 0 to n_users-1. `draws` are
-    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k) or (n_users,S,k); `found_of` gives, for the numbers of n ratings,
-    in each draw the factors of what was rated, (n,S,k-1), and what all but these and the user leave of the ratings, (n,S)"""
+    means, (S,k) or (S,n_users,k), covariances, (S,k,k), and standard normal numbers, (S,k) or (n_users,S,k); `found_of` gives, for the
+    numbers of n ratings, in each draw the factors of what was rated, (n,S,k-1), and what the others leave of the ratings, (n,S)"""
     order = users.argsort(stable=True)
     lens = torch.bincount(users, minlength=n_users)
     places = order.split(lens.tolist())
@@ -87,8 +98,8 @@ def solve_draws(draws, users, found_of, n_users, noise):
     for first in range(0, n_users, _users_at_once):
         some = slice(first, first+_users_at_once)
         m = means if means.ndim==2 else means[:,some].transpose(0, 1)
-        own_eps = eps if eps.ndim==2 else eps[some]
-        res.append(_solve_some((m,precs,own_eps), found_of, places[some], 1/noise))
+        own = m,precs,eps if eps.ndim==2 else eps[some]
+        res.append(_solve_some(own, found_of, places[some], 1/noise))
     return torch.cat(res)
 
 # %% ../../nbs/models/34_new_draws.ipynb #2d603923

@@ -6,7 +6,6 @@
 __all__ = ['PosteriorMean', 'Weighed']
 
 # %% ../../nbs/models/23_posterior.ipynb #d0421cfc
-from copy import copy
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -14,7 +13,7 @@ from .base import FactorModel,moments
 from .changing import as_table,fill_row_0,grown,replaced
 from .dot import Dot
 from .foldin import user_prior
-from .new_draws import chances,codes_if_known,covariances,new_rows,reordered,variance_of_unknown
+from .new_draws import chance_of,codes_if_known,covariances,new_rows,variance_of_unknown
 from .held_reasons import DrawReasons
 
 # %% ../../nbs/models/23_posterior.ipynb #322f7956
@@ -25,9 +24,8 @@ def _as_user_table(p):
 class PosteriorMean(Dot):
     """`Dot` that predicts the mean of draws: `users` and `items` are their factors and biases, (S,n,k+1), `u_noise`, (n_users,), times
     `i_noise`, (n_items,), the variance of a rating around its mean, and `time_effects` some `TimeEffects`"""
-    needs_noise = False  # of a new user's ratings: the draws have it
+    needs_noise,holds_chance = False,True  # of a new user's ratings, which the draws have; in new rows
     is_turned = False  # do items take the place of users?
-    kept_codes = None  # of `for_codes`
     buffers_of = ('u_bias_draws','u_noise'),('i_bias_draws','i_noise')
     user_side = Dot.user_side  # grids leave out what `score_pairs` adds for a time
     covs_of = 'u_covs','i_covs'  # covariances of rows with ratings in training, (S,k+1,k+1), if others are there; row 0 is their mean then
@@ -178,29 +176,11 @@ def _own_noise(self:PosteriorMean, items, w):
     res = self.u_noise[1:].mean()*self.i_noise[items] + sum(e.variance for e in self.time_effects)
     return res if w is None else res/w
 
-@patch
-def _chance(self:PosteriorMean): return chances(self.n_draws, self.width//self.n_draws+1)[self.is_turned]
-
-@patch
-def _chance_of(self:PosteriorMean, users, n_users):
-    "The numbers for the rows of `n_users`, which have the ratings of `users`: the same for all, unless rows are kept"
-    if self.kept_codes is None: return self._chance()
-    return reordered(self._chance(), self.kept_codes, torch.bincount(users, minlength=n_users).cpu())
-
-@patch
-def for_codes(self:PosteriorMean, codes):
-    res = copy(self)
-    res.kept_codes = None if codes is None else codes.cpu()
-    return res
-
-@patch
-def for_some(self:PosteriorMean, ids): return self if self.kept_codes is None else self.for_codes(self.kept_codes[ids.cpu()])
-
 # %% ../../nbs/models/23_posterior.ipynb #7ca6df9e
 @patch
 def fit_users(self:PosteriorMean, users, items, y, n_users, noise, w=None):
     "Rows of `n_users` new users, drawn for each draw of the items, (n_users,S*(k+1)); the variance of ratings is the draws', not `noise`"
-    draws = *user_prior(self),self._chance_of(users, n_users).to(y)
+    draws = *user_prior(self),chance_of(self, users, n_users).to(y)
     return new_rows(self, draws, users, items, y, n_users, self._own_noise(items, w)).flatten(1)
 
 @patch
@@ -209,7 +189,7 @@ def is_padded(self:PosteriorMean, users, described=False): return False
 # %% ../../nbs/models/23_posterior.ipynb #343c247d
 @patch
 def reasons(self:PosteriorMean, users, items, y, n_users, noise, w=None, known=None):
-    return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), self._chance().to(y))
+    return DrawReasons(self, users, items, y, n_users, self._own_noise(items, w), chance_of(self).to(y))
 
 # %% ../../nbs/models/23_posterior.ipynb #e72da9ca
 @patch

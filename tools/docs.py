@@ -120,11 +120,11 @@ def as_markdown(page, pages):
     up = '../'*(len(page.name.parts)-1)
     at = {(root/'nbs'/p.path).resolve(): p.name for p in pages}
     def notebook(m): return f"]({up}{at[(root/'nbs'/page.path.parent/m[1]).resolve()]}.html.md"
-    text = re.sub(r'\]\(([\w./-]+\.ipynb)', notebook, markdown(page.nb))
+    text = re.sub(r'\]\(([\w./-]+\.ipynb)', notebook, f'# {page.title}\n\n> {page.description}\n\n{markdown(page.nb)}')
     text = re.sub(r'\]\(/([\w./-]+\.html)', rf']({up}\1.md', text)
     text = at_the_top.sub(rf'[\1]({up}source/\2.html)', text)
     text = re.sub(r'\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
-    return f'# {page.title}\n\n> {page.description}\n\n{text}'
+    return text
 
 def close_up(cells):
     "Headings of the third level that stand in no section become sections"
@@ -170,13 +170,15 @@ def write_code():
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding='utf-8')
 
-def write_top():
+def write_top(pages):
     "A page for each file at the top that pages link to, next to those of the modules"
-    by_path = lambda m: f"]({'../' + re.sub(r'^nbs/((?:[a-z]+/)*)(?:[0-9]+_)?([a-z_]+)[.]ipynb', r'\1\2.html', m[1])}"
+    at = {f'nbs/{p.path.as_posix()}': p.name for p in pages}
+    css = 'body {max-width: 50rem; margin: auto; padding: 1rem; font-family: sans-serif}'
     for name in ('SECURITY','CHANGELOG'):
-        text = re.sub(r'\]\((nbs/[\w./-]+\.ipynb)', by_path, (root/f'{name}.md').read_text(encoding='utf-8'))
-        html = MarkdownIt().enable('table').render(text).replace('<h1>', '<h2>').replace('</h1>', '</h2>')
-        (out/'source'/f'{name}.html').write_text(code_page.format(name=f'{name}.md', css='body {max-width: 50rem; margin: auto; font-family: sans-serif}', code=html), encoding='utf-8')
+        text = (root/f'{name}.md').read_text(encoding='utf-8').partition('\n')[2]   # the page has a title of its own
+        text = re.sub(r'\]\((nbs/[\w./-]+\.ipynb)', lambda m: f'](../{at[m[1]]}.html', text)
+        page = code_page.format(name=f'{name}.md', css=css, code=MarkdownIt().enable('table').render(text))
+        (out/'source'/f'{name}.html').write_text(page, encoding='utf-8')
 
 def questions():
     "Of nbs/guides/questions.ipynb: what comes before the questions, then each with its answer, and the code of both"
@@ -246,7 +248,7 @@ def build():
     errors = sphinx(['-qW', '--keep-going', '-j2', '-c', str(tools/'site'), '-d', str(site/'.doctrees'), str(site), str(out)])
     slim()
     write_code()
-    write_top()
+    write_top(pages)
     shutil.rmtree(root/'_docs', ignore_errors=True)
     out.rename(root/'_docs')
     print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')

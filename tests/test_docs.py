@@ -180,6 +180,19 @@ def test_pages_are_there_as_markdown_for_programs():
     for o in there:
         text = (site/o).read_text(encoding='utf-8')
         assert text.startswith('# ') and not re.search(r'\]\(/', text)
+        prose = re.sub('```.*?```', '', text, flags=re.S)
+        lost = [m for m in re.findall(r'\]\((?!https?:|data:|#)([^)\s#]+)', prose) if not ((site/o).parent/m).exists()]
+        assert not lost, (o, lost)
+
+@built
+def test_names_of_others_do_not_lead_to_ours():
+    "In a column called *there* they are of another library; an extra isn't the function of its name; of two functions with one name the one that is meant"
+    for p in pages():
+        for table in soup(p).find_all('table'):
+            if table.find('th') and table.find('th').get_text().strip()=='there':
+                assert not [a for row in table.find_all('tr') if row.find('td') for a in row.find('td').find_all('a', href=re.compile('html#'))], p
+    assert 'extra [`' not in (site/'evaluate'/'search.html.md').read_text(encoding='utf-8')
+    assert '](../interpret/errors.html.md#errors.plot_top_losses)' in (site/'interpret'/'interpretation.html.md').read_text(encoding='utf-8')
 
 @pytest.fixture(scope='module')
 def windows():

@@ -6,6 +6,7 @@ network and with no address of its own, so that it works wherever it lies. nbs/l
 import ast,json,re,shutil,sys,time
 from pathlib import Path
 import nbformat,yaml
+from markdown_it import MarkdownIt
 from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -35,10 +36,29 @@ def public():
     found = (re.search(r'^__all__ = (\[.*?\])', f.read_text(encoding='utf-8'), re.M|re.S) for f in (root/'fastrec').rglob('[!_]*.py'))
     return {name for o in found if o for name in ast.literal_eval(o[1])}
 
+linked = re.compile(r'\[(`[^`]+`)\]\(/[^)\s]*\)')   # by nbdev
+
+# links by nbdev to another thing than is meant: of two functions with one name, a measure that is also an argument, an extra
+instead = {'](/data/loader.html#plot_top_losses)': '](/interpret/errors.html#errors.plot_top_losses)'}
+arguments = {'diversity'}
+extra = re.compile(r'(?<=extra )'+linked.pattern)
+
+def theirs_plain(text):
+    "`text` whose tables have no links of nbdev in a first column called *there*: names in it are those of other libraries"
+    lines,is_theirs = text.split('\n'),False
+    for k,line in enumerate(lines):
+        is_theirs = line.startswith('|') and (is_theirs or line.startswith('| there |'))
+        if is_theirs:
+            _,first,rest = re.split(r'(?<!\\)\|', line, maxsplit=2)
+            lines[k] = f'|{linked.sub(chr(92)+"1", first)}|{rest}'
+    return '\n'.join(lines)
+
 def unnested(text, names):
-    "`text` without nbdev's links within the text of links, and of plain words to functions of fastai, or of ours but those with `names`"
-    text = own.sub(lambda m: m[0] if m[2] in names else m[1], plain.sub(r'\1', text))
-    return within.sub(r'[\1\2\3]', text)
+    """`text` without nbdev's links within the text of links, of plain words to functions of fastai, or of ours but those with `names`,
+    and of names that mean another thing there"""
+    text = own.sub(lambda m: m[0] if m[2] in names-arguments else m[1], plain.sub(r'\1', text))
+    for wrong,right in instead.items(): text = text.replace(wrong, right)
+    return within.sub(r'[\1\2\3]', extra.sub(r'\1', theirs_plain(text)))
 
 def sidebar():
     "The sections of nbs/sidebar.yml: pairs of a title and the notebooks under it"
@@ -61,6 +81,9 @@ class Page:
         self.anchors = {anchor(re.sub('`|\\]\\(\\S*\\)|\\[', '', h)) for o in texts for h in re.findall(r'^#+ (.*)$', o, re.M)}
         if not self.description: raise ValueError(f'{path} opens with no description: a line "> …" under its title')
 
+# files at the top of the repository that pages link to, each as a page among the sources
+at_the_top = re.compile(r'\[([^\]]*)\]\((?:\.\./)+(SECURITY|CHANGELOG)\.md\)')
+
 def links(text, page, pages):
     "`text` of `page` with links to notebooks, to pages of the site and to the code, as links to its source files"
     text = re.sub(r'^(#+ .*?)\[(`[^`]+`)\]\(\S+\)', r'\1\2', text, flags=re.M)   # a heading doesn't link to itself
@@ -76,6 +99,7 @@ def links(text, page, pages):
         return to(at[path], m[2])
     text = re.sub(r'\]\(([\w./-]+\.ipynb)(#[^)\s]*)?', notebook, text)
     text = re.sub(r'\]\(/([\w./-]+)\.html(#[^)\s]*)?', lambda m: to(m[1], m[2]), text)   # nbdev's, for a host that has no name
+    text = at_the_top.sub(rf'<a href="{up}source/\2.html">\1</a>', text)
     code = r'\[source\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}'
     return re.sub(code, rf'<a class="source-link" href="{up}source/\1.html#line-\2">source</a>', text)
 
@@ -91,12 +115,16 @@ def as_myst(cell):
     if 'fig-alt' in opts: cell.metadata['mystnb'] = dict(image=dict(alt=json.loads(opts['fig-alt'])))
     return [cell] if cell.source or cell.outputs else []
 
-def as_markdown(page):
-    "`page` for programs, with nbdev's links, which are for a host that has no name, as links from where it lies"
+def as_markdown(page, pages):
+    "`page` for programs, with links to other pages as links to their markdown, from where it lies"
     up = '../'*(len(page.name.parts)-1)
-    text = re.sub(r'\]\(/([\w./-]+\.html)', rf']({up}\1', markdown(page.nb))
+    at = {(root/'nbs'/p.path).resolve(): p.name for p in pages}
+    def notebook(m): return f"]({up}{at[(root/'nbs'/page.path.parent/m[1]).resolve()]}.html.md"
+    text = re.sub(r'\]\(([\w./-]+\.ipynb)', notebook, f'# {page.title}\n\n> {page.description}\n\n{markdown(page.nb)}')
+    text = re.sub(r'\]\(/([\w./-]+\.html)', rf']({up}\1.md', text)
+    text = at_the_top.sub(rf'[\1]({up}source/\2.html)', text)
     text = re.sub(r'\]\(/blob/\w+/fastrec/([\w/]+)\.py#L(\d+)\)\{\.source-link\}', rf']({up}source/\1.html#line-\2)', text)
-    return f'# {page.title}\n\n> {page.description}\n\n{text}'
+    return text
 
 def close_up(cells):
     "Headings of the third level that stand in no section become sections"
@@ -109,7 +137,7 @@ def write(page, pages):
     "`page` as Sphinx reads it, and as the markdown that its reference and llms.txt point to"
     dest,md = site/f'{page.name}.ipynb',nbformat.v4.new_markdown_cell
     for d in (dest,out/page.name): d.parent.mkdir(parents=True, exist_ok=True)
-    (out/f'{page.name}.html.md').write_text(as_markdown(page), encoding='utf-8')
+    (out/f'{page.name}.html.md').write_text(as_markdown(page, pages), encoding='utf-8')
     page.nb.cells = [md(f'# {page.title}\n\n{{.lead}}\n{page.description}'),
                      *(o for c in page.nb.cells for o in as_myst(c))]
     close_up(page.nb.cells)
@@ -141,6 +169,16 @@ def write_code():
         page = out/'source'/f'{name}.html'
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding='utf-8')
+
+def write_top(pages):
+    "A page for each file at the top that pages link to, next to those of the modules"
+    at = {f'nbs/{p.path.as_posix()}': p.name for p in pages}
+    css = 'body {max-width: 50rem; margin: auto; padding: 1rem; font-family: sans-serif}'
+    for name in ('SECURITY','CHANGELOG'):
+        text = (root/f'{name}.md').read_text(encoding='utf-8').partition('\n')[2]   # the page has a title of its own
+        text = re.sub(r'\]\((nbs/[\w./-]+\.ipynb)', lambda m: f'](../{at[m[1]]}.html', text)
+        page = code_page.format(name=f'{name}.md', css=css, code=MarkdownIt().enable('table').render(text))
+        (out/'source'/f'{name}.html').write_text(page, encoding='utf-8')
 
 def questions():
     "Of nbs/guides/questions.ipynb: what comes before the questions, then each with its answer, and the code of both"
@@ -210,6 +248,7 @@ def build():
     errors = sphinx(['-qW', '--keep-going', '-j2', '-c', str(tools/'site'), '-d', str(site/'.doctrees'), str(site), str(out)])
     slim()
     write_code()
+    write_top(pages)
     shutil.rmtree(root/'_docs', ignore_errors=True)
     out.rename(root/'_docs')
     print(f'_docs: {len(pages)} pages in {time.perf_counter()-start:.0f} s', '' if not errors else 'with errors')

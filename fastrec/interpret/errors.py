@@ -138,6 +138,6 @@ def plot_calibration(self:Errors,
     ax.axline((middle,middle), slope=1, color='0.6', lw=1)
     bars = 2*df.se
     ax.errorbar(df.predicted, df.given, bars, fmt='o', color='tab:blue')
-    ax.set(xlabel='mean predicted', ylabel='mean given')
+    ax.set(xlabel='mean predicted, stars', ylabel='mean given, stars')
     ax.spines[['top','right']].set_visible(False)
     return ax

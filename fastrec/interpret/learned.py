@@ -212,4 +212,4 @@ def write_where_room(ax, x, y, labels, x_points, y_points):
         ax, x, y, labels, x_scatter=x_points, y_scatter=y_points, textsize=8,
         min_distance=.01, margin=.005, nbr_candidates=300,  # places to try for each label
         textcolor=plt.rcParams['text.color'], linecolor='0.6', linewidth=.6,
-        avoid_label_lines_overlap=True, draw_all=False)
+        avoid_label_lines_overlap=True, avoid_crossing_label_lines=True, max_distance=.1, draw_all=False)

@@ -21,6 +21,8 @@ _need_versions()
 def __getattr__(name):
     "`learner`, `dot_learner` and `nn_learner`, or `load_recommender`, which needs no fastai; each is imported when it is asked for"
     if name in ('learner','dot_learner','nn_learner'): import fastrec.all as module
-    elif name=='load_recommender': import fastrec.export.loading as module
+    elif name=='load_recommender':
+        import fastrec.command.playing  # what is loaded has `play`
+        import fastrec.export.loading as module
     else: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(module, name)

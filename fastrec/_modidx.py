@@ -634,6 +634,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'fastrec.answer.tables._Parquet.write': ( 'answer/tables.html#_parquet.write',
                                                                                  'fastrec/answer/tables.py'),
                                        'fastrec.answer.tables._as_target': ('answer/tables.html#_as_target', 'fastrec/answer/tables.py'),
+                                       'fastrec.answer.tables._has_returns': ( 'answer/tables.html#_has_returns',
+                                                                               'fastrec/answer/tables.py'),
                                        'fastrec.answer.tables._unfinished': ('answer/tables.html#_unfinished', 'fastrec/answer/tables.py'),
                                        'fastrec.answer.tables.check_path': ('answer/tables.html#check_path', 'fastrec/answer/tables.py'),
                                        'fastrec.answer.tables.parquet_writer': ( 'answer/tables.html#parquet_writer',

@@ -504,6 +504,23 @@ def test_parquet(ratings, tmp_path):
     assert same(back, want) and [o.name for o in tmp_path.iterdir()]==['r.parquet']
     assert len(pd.read_parquet(learn.recommend([], path=tmp_path/'none.parquet')))==0
 
+@pytest.mark.parametrize('suffix', ['parquet','csv'])
+def test_files_of_reasons_in_sentences(ratings, tmp_path, suffix):
+    learn = trained(ratings, DotBias)
+    path = learn.recommend(n=4, path=tmp_path/f'r.{suffix}', max_bytes=4*120*7, why=1, sentences=True)
+    back = pd.read_parquet(path) if suffix=='parquet' else pd.read_csv(path)
+    assert back.why.fillna('').tolist()==learn.recommend(n=4, why=1, sentences=True).why.tolist()
+    none = learn.recommend([], path=tmp_path/f'none.{suffix}', why=1, sentences=True)
+    assert len(pd.read_parquet(none) if suffix=='parquet' else pd.read_csv(none))==0
+
+def test_a_carriage_return_in_a_label_ends_no_line_of_a_csv(ratings, tmp_path):
+    odd = ratings.assign(title=ratings.title.astype(str).replace(str(ratings.title[0]), 'Honeyed\rSweetheart'))
+    learn = trained(odd, DotBias)
+    want = learn.recommend(n=6)
+    back = pd.read_csv(learn.recommend(n=6, path=tmp_path/'r.csv'), lineterminator='\n')
+    assert back.title.tolist()==want.title.tolist() and want.title.eq('Honeyed\rSweetheart').any()
+    assert len(pd.read_csv(tmp_path/'r.csv'))==len(want)
+
 def test_interrupted_parquet(ratings, tmp_path, monkeypatch):
     learn,calls = trained(ratings, DotBias),[]
     score = type(learn.model).score

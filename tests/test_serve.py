@@ -105,6 +105,25 @@ def test_long_labels_are_rated_and_none_is_told_in_a_line(df, tmp_path):
                 assert status==422 and [o['msg'] for o in got['detail']]==['a label is text, a finite number, true or false'], (bad,path)
         assert films.get('search', q='x'*501)[0]==422
 
+def test_a_label_of_brackets_is_unknown_and_spoils_nobodys_answer(df, tmp_path):
+    "Python's JSON reads no thousand of them, and questions that come together were all answered by that error"
+    ints = df.assign(title=pd.factorize(df.title)[0]+1).drop(columns='item')
+    with Background(app(fitted(ints).save_recommender(tmp_path/'films', ratings=True))) as o:
+        films = Client(o.url)
+        odd,known = '['*3000,str(df.user[0])
+        assert films.post('recommend', user=odd)[1]['by']=='popular' and films.get('similar', item='{"a":'*300)[0]==404
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(8) as pool: found = [*pool.map(lambda u: films.post('recommend', user=u), [odd,known]*20)]
+        assert {(status,o['by']) for status,o in found}=={(200,'popular'),(200,'user')}
+
+def test_an_error_of_one_is_not_that_of_those_who_ask_with_them():
+    from fastrec.serve.lists import _apart
+    def answer(asked):
+        if 3 in asked: raise RuntimeError('three')
+        return [ValueError(o) for o in asked],[]
+    found = _apart(None, answer, [1,2,3,4])
+    assert [str(o) for o in found]==['1','2','three','4'] and isinstance(found[2], RuntimeError)
+
 def test_each_label_of_the_folder_is_taken_whatever_its_length(df, tmp_path):
     "By each route, as it is given out; the body of a question has its limit"
     long = 'y'*20_000

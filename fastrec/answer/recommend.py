@@ -92,10 +92,14 @@ def no_lists(users, n):
 
 def _write_lists(lists, users, items, n, seen, path):
     "Write the lists of `_lists` to `path`, block by block"
+    are_none = True
     with table_writer(path) as write:
-        def add(*found): write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
-        add(*no_lists(users, n))  # so that there are columns even without lists
+        def add(*found):
+            nonlocal are_none
+            are_none = False
+            write(lists_frame(lists.rec, lists.model, items, *found, lists.ranker, lists.beside))
         lists.best(users, items, n, seen, add)
+        if are_none: add(*no_lists(users, n))  # columns even so; the types of a file are those of its first block
     return Path(path)
 
 # %% ../../nbs/answer/53_recommend.ipynb #005cc0be

@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/answer/83_tables.ipynb #c9969153
+import csv
 from contextlib import contextmanager,suppress
 from pathlib import Path
+import pandas as pd
 from ..base.checks import need_package
 from ..base.files import telling,whole_file
 
@@ -58,10 +60,18 @@ def parquet_writer(path):
     return _unfinished(path, _Parquet)
 
 # %% ../../nbs/answer/83_tables.ipynb #bd4f5455
+def _has_returns(col):
+    "Does a text of `col` have a carriage return? Readers take it for the end of a line, and Python's csv quotes it only since 3.13"
+    values = col.cat.categories if isinstance(col.dtype, pd.CategoricalDtype) else col
+    if pd.api.types.is_numeric_dtype(values): return False
+    return any(isinstance(o, str) and '\r' in o for o in values)
+
 class _Csv:
     "Appends frames to the CSV file `path`"
     def __init__(self, path): self.file = open(path, 'w', encoding='utf-8', newline='')
-    def write(self, df): df.to_csv(self.file, index=False, header=self.file.tell()==0)
+    def write(self, df):
+        quoting = csv.QUOTE_NONNUMERIC if any(_has_returns(df[o]) for o in df) else csv.QUOTE_MINIMAL
+        df.to_csv(self.file, index=False, header=self.file.tell()==0, quoting=quoting)
     def close(self): self.file.close()
 
 def table_writer(path):

@@ -98,7 +98,7 @@ def fastrec_recommend(
     also_exclude:str=None, # File, .csv or .parquet, with a column of items to leave out for everybody; with one of users too, for them
     json:bool=False, # Print JSON?
     out:str=None): # File to write to, .parquet or .csv
-    """The items that users will like best among those they have not seen
+    """The items that users will choose and like among those they have not seen
 
         fastrec recommend films 845 17              two lists, as a table
         fastrec recommend films 845 --why 2         with reasons, after fastrec train --ratings

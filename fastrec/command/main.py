@@ -19,7 +19,7 @@ commands = {  # the module of each, and what it does
     'demo': ('fastrec.command.demo', 'Train on ratings with titles and show what was learned: the main job, offline'),
     'train': ('fastrec.command.train', 'Learn from a file of ratings, measure it, and save a folder that answers'),
     'evaluate': ('fastrec.command.train', 'Measure a folder on other ratings, compared with lists of popular items'),
-    'recommend': ('fastrec.command.answers', 'The items that users will like best among those they have not seen'),
+    'recommend': ('fastrec.command.answers', 'The items that users will choose and like among those they have not seen'),
     'similar': ('fastrec.command.answers', 'The items most like one, by what the model has learned'),
     'explain': ('fastrec.command.answers', 'Why a prediction is what it is: parts that add up to it'),
     'info': ('fastrec.command.answers', 'Check a folder and show what is in it: models, labels, measures, settings, versions'),

@@ -31,7 +31,7 @@ def _as_read(first, text):
 def _read(first, o):
     "`o` from JSON as a label like `first`; `None` if it cannot be one"
     try: o = _as_read(first, o) if isinstance(o, str) else o
-    except ValueError: return None
+    except (ValueError,RecursionError): return None  # a thousand brackets, for one
     if isinstance(o, float) and isinstance(first, int): return int(o) if o.is_integer() else None
     return o if isinstance(o, (str,Real,date)) else None
 

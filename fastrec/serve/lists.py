@@ -103,7 +103,7 @@ def lists_of_part(served, q, users):
 # %% ../../nbs/serve/14_lists.ipynb #37fe6bb0
 def _one(served, found, notes):
     "The `ListAnswer` for what was `found`, with `notes`; an error as it is"
-    if isinstance(found, ValueError): return found
+    if isinstance(found, Exception): return found
     more = notes_on_seen(served, found['by'])
     return ListAnswer(
         model=served.name,
@@ -113,7 +113,7 @@ def _one(served, found, notes):
 def _apart(served, answer, asked):
     "A `ListAnswer` for each of `asked`, or its error, from `answer`, which answers several at once"
     try: lists,notes = answer(asked)
-    except ValueError as e: lists,notes = [e],[]
+    except Exception as e: lists,notes = [e],[]  # of one of them, who alone gets it
     if len(lists)==len(asked) and (len(asked)==1 or not notes): return [_one(served, o, notes) for o in lists]
     half = len(asked)//2
     first = _apart(served, answer, asked[:half])

@@ -1817,6 +1817,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._notes': ( 'evaluate/evaluation.html#_notes',
                                                                                      'fastrec/evaluate/evaluation.py'),
+                                             'fastrec.evaluate.evaluation._of_strangers': ( 'evaluate/evaluation.html#_of_strangers',
+                                                                                            'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._of_unrated': ( 'evaluate/evaluation.html#_of_unrated',
                                                                                           'fastrec/evaluate/evaluation.py'),
                                              'fastrec.evaluate.evaluation._other_scale': ( 'evaluate/evaluation.html#_other_scale',

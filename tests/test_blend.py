@@ -57,7 +57,8 @@ def test_weights_are_those_that_were_asked_for(blend):
     assert best.ndcg>=.995*asked.ndcg.max() and (asked.weight[asked.ndcg>=.995*asked.ndcg.max()]<=best.weight).all()
     table = blend.settings()
     assert table.value['weight']==best.weight and 'held-out' in table.rule['weight']
-    assert fitted(blend.dls, weight=.2).settings().rule['weight']=='given'
+    given = fitted(blend.dls, weight=.2).settings()
+    assert given.rule['weight']=='given' and given.loc['share of fit_ease',['value','rule']].tolist()==[.5,'half, as weight is given']
     one = fitted(blend.dls, choices='fit_ials').settings()
     assert 'share of fit_ease' not in one.index and 'held-out' in one.rule['weight'] and one.rule['choices']=='given'
 

@@ -47,6 +47,8 @@ def _weight_rows(asked):
     return res | dict(weight=(best.weight,rule,source))
 
 # %% ../../nbs/fit/73_blend_settings.ipynb #195b104b
+_even_row = {'share of fit_ease': (.5,'half, as weight is given','')}
+
 def blend_rows(learn, args):
     "What made the lists of `learn`, fitted by `fit_blend` with `args`"
     blend = learn.model.lists_by
@@ -55,6 +57,6 @@ def blend_rows(learn, args):
     res = _popular_rows() if are_popular else _choices_rows(blend, given)
     if args['choices']: del res['choices']
     asked = blend.asked
-    if args['weight'] is not None or asked is None: return res
+    if args['weight'] is not None or asked is None: return res if are_popular or len(blend.chosen())<2 else res | _even_row
     columns = {'share of fit_ease': 'second', 'weight': 'weight'}
     return res | {k: row for k,row in _weight_rows(asked).items() if asked[columns[k]].nunique()>1}

@@ -1688,6 +1688,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'fastrec.data.text_files._layout': ('data/text_files.html#_layout', 'fastrec/data/text_files.py'),
                                          'fastrec.data.text_files._marks': ('data/text_files.html#_marks', 'fastrec/data/text_files.py'),
                                          'fastrec.data.text_files._named': ('data/text_files.html#_named', 'fastrec/data/text_files.py'),
+                                         'fastrec.data.text_files._need_no_zeros': ( 'data/text_files.html#_need_no_zeros',
+                                                                                     'fastrec/data/text_files.py'),
                                          'fastrec.data.text_files._newlines': ( 'data/text_files.html#_newlines',
                                                                                 'fastrec/data/text_files.py'),
                                          'fastrec.data.text_files._settle_marks': ( 'data/text_files.html#_settle_marks',

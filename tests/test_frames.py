@@ -1087,6 +1087,23 @@ def test_what_is_taken_is_not_told_as_unread(small):
     wide = small.assign(**{f'c{k}': 0 for k in range(30)})
     assert check_ratings(wide).finding[1].endswith("'c19' and 10 more")
 
+@pytest.mark.parametrize('encoding', ['utf-16-le','utf-16-be','utf-32-le','utf-16','utf-32'])
+def test_encodings_with_bytes_of_0(small, tmp_path, encoding):
+    "Without a mark they are named, and read if they are given; an id with such a byte made text of all others"
+    file,want = tmp_path/'a.csv',len(RecDataLoaders.from_df(small, seed=0).train_ds)
+    file.write_bytes(small.to_csv(index=False).encode(encoding))
+    if encoding[-2:] in ('le','be'):
+        refused(lambda: RecDataLoaders.from_csv(file, seed=0), f"holds bytes of 0: name its encoding, as in from_csv.*encoding='{encoding}'")
+        assert len(RecDataLoaders.from_csv(file, encoding=encoding, seed=0).train_ds)==want
+    else: assert len(RecDataLoaders.from_csv(file, seed=0).train_ds)==want
+
+def test_a_byte_of_0_in_an_id_is_refused(small, tmp_path):
+    file = tmp_path/'a.csv'
+    text = small.to_csv(index=False).splitlines()
+    text[3] = text[3].replace(',', '\0,', 1)
+    file.write_text('\n'.join(text), encoding='utf-8')
+    refused(lambda: RecDataLoaders.from_csv(file), 'line 4, holds a byte of 0')
+
 def test_from_csv_names_the_closest_argument(small, tmp_path):
     small.to_csv(tmp_path/'a.csv', index=False)
     refused(lambda: RecDataLoaders.from_csv(tmp_path/'a.csv', timestamp_name='when'), "from_csv knows no argument 'timestamp_name'.*; closest: 'time_name'", TypeError)

@@ -42,10 +42,20 @@ def _newlines(data):
     "`data` with usual line ends, in place of those of old spreadsheets"
     return data if b'\n' in data else data.replace(b'\r', b'\n')
 
-# %% ../../nbs/data/16_text_files.ipynb #56c302d7
+# %% ../../nbs/data/16_text_files.ipynb #0921e847
+_utf32_marks = b'\xff\xfe\0\0',b'\0\0\xfe\xff'
 _utf16_marks = b'\xff\xfe',b'\xfe\xff'
 _look_at = 2**16  # bytes at the beginning of a file
 
+def _need_no_zeros(data, csv):
+    "Refuse `data` with bytes of 0, as in UTF-16 without a mark or in a damaged file: pandas would make text of all ids of their column"
+    place = data.find(b'\0')
+    if place<0: return
+    if place>1: raise ValueError(f'{csv}, line {1+data.count(10, 0, place)}, holds a byte of 0, which is no text: mend the file, or name its encoding')
+    wide = 'utf-16-be' if place==0 else 'utf-32-le' if data[1:4]==bytes(3) else 'utf-16-le'
+    raise ValueError(f'{csv} holds bytes of 0: name its encoding, as in from_csv(..., encoding={wide!r})')
+
+# %% ../../nbs/data/16_text_files.ipynb #56c302d7
 def _encoding_of(data, csv):
     "The encoding of `data`, UTF-8 or by its mark; anything else is refused"
     if not data.strip(): raise ValueError(f'{csv} is empty')
@@ -54,7 +64,9 @@ def _encoding_of(data, csv):
         if not start.startswith(mark): continue
         by_lines = '(..., lines=True)' if re.search(rb'\}\s*\n\s*\{', data[:_look_at]) else ''
         raise ValueError(f'{csv} is not a CSV file but {what.format(by_lines)}')
+    if data.startswith(_utf32_marks): return 'utf-32'
     if data[:2] in _utf16_marks: return 'utf-16'
+    _need_no_zeros(data, csv)
     try: data.decode()
     except UnicodeDecodeError as e:
         line = data.count(b'\n', 0, e.start) + 1

@@ -193,6 +193,9 @@ def test_what_is_sold_out_is_in_a_file(said, films, rec, ratings, tmp, ending):
     want = rec.recommend(user, n=5, also_exclude=[first]).title.tolist()
     for df in (pd.DataFrame(dict(title=[first])), pd.DataFrame(dict(title=[first,second], user=[user,ratings.user.max()+5], price=1))[:1]):
         assert [o['title'] for o in answer(said, 'recommend', films, user, '--n', 5, '--also-exclude', write(df))]==want
+    if ending=='csv':
+        blanks = write(pd.DataFrame(dict(title=[f' {first} '])))
+        assert [o['title'] for o in answer(said, 'recommend', films, user, '--n', 5, '--also-exclude', blanks)]==want
     code,_,err = said('recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(title=['No Such Film']))))
     assert code==0 and "fastrec: --also-exclude: 1 unknown in 'title'" in err
     assert "has no column 'title'" in refused(said, 'recommend', films, user, '--also-exclude', write(pd.DataFrame(dict(film=[first]))))

@@ -89,7 +89,7 @@ def _extended(model, codes, ds, noise):
             res = res.with_shares(evaluated, codes[1][~torch.isin(codes[1], unrated[1])]).eval()
             res.refill(evaluated)
             for k,o in enumerate(unrated):
-                if ds.features[k] is not None: res.keep_spread(evaluated, k, o)
+                if evaluated.from_features[k]: res.keep_spread(evaluated, k, o)
     if model.lists_by is model: return res
     return replaced(res, ranker=_extended(model.lists_by, *args))
 

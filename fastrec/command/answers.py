@@ -75,8 +75,7 @@ def _items_in(rec, file):
     need_columns(df, [rec.ds.item_name], file)
     df = df[[o for o in df if o in classes or role_of(o)[0]=='user']]  # users under another name are refused, not ignored
     if is_table: return df
-    df = df.apply(lambda col: col.str.strip())  # as train reads labels
-    df = df[df[rec.ds.item_name]!='']  # a row without an item
+    df = df.apply(lambda col: col.str.strip())[df[rec.ds.item_name].str.strip()!='']  # not a row without an item
     def labels(vocab, col):
         if vocab.labels.dtype.kind in 'iu': col = col.str.removesuffix('.0')  # which a gap in a column of numbers left
         return [as_label(vocab, o) for o in col]

@@ -51,7 +51,9 @@ def _need_no_zeros(data, csv):
     "Refuse `data` with bytes of 0, as in UTF-16 without a mark or in a damaged file: pandas would make text of all ids of their column"
     place = data.find(b'\0')
     if place<0: return
-    if place>1: raise ValueError(f'{csv}, line {1+data.count(10, 0, place)}, holds a byte of 0, which is no text: mend the file, or name its encoding')
+    if place>1:
+        line = 1+data.count(10, 0, place)
+        raise ValueError(f'{csv}, line {line}, holds a byte of 0, which is no text: mend the file, or name its encoding')
     wide = 'utf-16-be' if place==0 else 'utf-32-le' if data[1:4]==bytes(3) else 'utf-16-le'
     raise ValueError(f'{csv} holds bytes of 0: name its encoding, as in from_csv(..., encoding={wide!r})')
 

@@ -19,21 +19,12 @@ from ..answer.left_out import seen_to_exclude,where_left_out
 from ..answer.lists import need_count
 from ..answer.steering import ListMaker,need_knobs
 from .judging import all_candidates,judged,likenesses
-from .truth import Truth
+from .truth import Truth,of_strangers
 
-# %% ../../nbs/evaluate/70_evaluation.ipynb #5760a92b
+# %% ../../nbs/evaluate/70_evaluation.ipynb #77ef549b
 _many_strangers = .01  # of the rows: worth a sentence
 _few_listed = .8       # of the users: worth a sentence
 
-def _of_strangers(c):
-    "A sentence about the rows of users and items that were not in training, as counted in `c`"
-    users,items = c['unknown_users'],c['unknown_items']
-    who = [f'{users:,} of users that were not in training, who get no lists'] if users else []
-    if items: who.append(f'{items:,} of items that were not{"" if who else " in training"}, which count as missed')
-    return (f"among {c['rows']:,} held-out rows are {' and '.join(who)}; RMSE and MAE take the average for them; lists are those of "
-            f"{c['users_listed']:,} users")
-
-# %% ../../nbs/evaluate/70_evaluation.ipynb #77ef549b
 def _notes(c, strangers_told, min_rating, where='in training too'):
     "Sentences about what was counted, `c`, that readers may want to act on; `strangers_told`: was there a warning about unknown ones?"
     if c['in_training']:
@@ -42,7 +33,7 @@ def _notes(c, strangers_told, min_rating, where='in training too'):
     if c['on_both_sides']:
         yield f"{c['on_both_sides']:,} held-out pairs have rows on both sides of min_rating={min_rating}, and count as relevant"
     strangers = c['unknown_users']+c['unknown_items']
-    if not strangers_told and strangers>_many_strangers*c['rows']: yield _of_strangers(c)
+    if not strangers_told and strangers>_many_strangers*c['rows']: yield of_strangers(c)
     if c['users_listed']<_few_listed*c['users']:
         yield (f"lists are judged for {c['users_listed']:,} of {c['users']:,} users: "
                'the others have nothing held out that is relevant')

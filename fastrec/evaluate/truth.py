@@ -47,6 +47,15 @@ def _count_rows(x, pair_of_row, known_user, known_item):
         unknown_items=int((~known_item).sum()),
         repeated=int(known.sum())-len(pair_of_row[known].unique()))
 
+# %% ../../nbs/evaluate/74_truth.ipynb #c894aafe
+def of_strangers(c):
+    "A sentence about the rows of users and items that were not in training, as counted in `c`"
+    users,items = c['unknown_users'],c['unknown_items']
+    who = [f'{users:,} of users that were not in training, who get no lists'] if users else []
+    if items: who.append(f'{items:,} of items that were not{"" if who else " in training"}, which count as missed')
+    return (f"among {c['rows']:,} held-out rows are {' and '.join(who)}; RMSE and MAE take the average for them; lists are those of "
+            f"{c['users_listed']:,} users")
+
 # %% ../../nbs/evaluate/74_truth.ipynb #dd50ad6f
 def _missed(users, cannot, unknown):
     "The `users` of relevant items that cannot be found, of the rows that `cannot`: one for each item, as far as the numbers `unknown` tell"

@@ -187,8 +187,8 @@ def read_back(folder, text, model):
     error = (found-want).abs().max()
     scale = want.abs().max().clamp(min=1)
     if not error<=.01*scale:  # not >: NaN is refused too
-        raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {error:g}. If '
-                         'another thread is training it, save it afterwards')
+        raise ValueError(f'a {type(model).__name__} cannot be saved without a pickle: loaded again, its predictions are off by {error:g}. '
+                         'If another thread is training it, save it afterwards')
 
 # %% ../../nbs/export/81_loading.ipynb #79692b4c
 _patience = 10  # attempts to read a folder that another process is saving to

@@ -57,6 +57,8 @@ def blend_rows(learn, args):
     res = _popular_rows() if are_popular else _choices_rows(blend, given)
     if args['choices']: del res['choices']
     asked = blend.asked
-    if args['weight'] is not None or asked is None: return res if are_popular or len(blend.chosen())<2 else res | _even_row
+    is_given = args['weight'] is not None
+    if is_given and len(blend.chosen())>1 and not are_popular: return res | _even_row
+    if is_given or asked is None: return res
     columns = {'share of fit_ease': 'second', 'weight': 'weight'}
     return res | {k: row for k,row in _weight_rows(asked).items() if asked[columns[k]].nunique()>1}

@@ -471,7 +471,8 @@ def test_thompson_draws(bayes):
 # ------------------------------------------------------------------ more than there is room for
 @pytest.mark.parametrize('fit,what', [
     (lambda l: l.fit_als(100_000), 'the equations of 100,000 factors'), (lambda l: l.fit_ials(100_000), 'the equations of 100,000 factors'), (lambda l: l.fit_bayes(100_000), 'the equations of 100,000 factors'),
-    (lambda l: l.fit_als(10**20), 'the equations'), (lambda l: l.fit_bayes(4, 10**7, n_draws=10**6), '1,000,000 draws')], ids=range(5))
+    (lambda l: l.fit_als(10**20), 'the equations'), (lambda l: l.fit_als(3000), 'how sure the rows of 3,000 factors are'),
+    (lambda l: l.fit_bayes(4, 10**7, n_draws=10**6), '1,000,000 draws')], ids=range(6))
 def test_more_than_there_is_room_for(dls, fit, what, monkeypatch):
     "The learner is as it was"
     learn = dot_learner(dls, 3)
@@ -496,7 +497,7 @@ def test_room_is_that_of_the_largest_block(ratings, fit, monkeypatch):
     most = max(16*n+4*z for n,z in made)
     assert .95*most<max(told)<1.05*most
 
-@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1), *seldom(lambda l, k: l.fit_bayes(k, 1, burn=0))], ids=['als','bayes'])
+@pytest.mark.parametrize('fit', [lambda l, k: l.fit_als(k, 1, reg=1), *seldom(lambda l, k: l.fit_bayes(k, 1, burn=0))], ids=['als','bayes'])
 def test_room_is_that_of_rows_that_are_added_up_at_once(ratings, fit, monkeypatch):
     learn,told,made = dot_learner(RecDataLoaders.from_df(ratings, seed=1)),[],[]
     monkeypatch.setattr('fastrec.fit.solvers.need_memory', lambda n, *args: told.append(n))

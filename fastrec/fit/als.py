@@ -18,7 +18,8 @@ from .equations import eye_like,solve_side
 from .equation_loops import equations_for
 from .doubts import TowardsBiases,may_lose_tastes,suited_spread
 from .mixing import bias_scores,factor_means,shrink,with_float64
-from .solvers import can_go_on,need_start,to_the_end,width_for
+from .solvers import can_go_on,need_start,solver_data,to_the_end,width_for
+from .beliefs import need_room_for_covs
 from .variational import variational_sweeps
 
 # %% ../../nbs/fit/36_als.ipynb #6ec8c721
@@ -167,6 +168,14 @@ def _check_penalty(reg, power):
     need_numbers(reg=reg, power=power)
     if ifnone(reg, 0)<0: raise ValueError(f'reg={reg} must be 0 or more')
 
+def _sweeps_for(ds, n_factors, reg, power, is_new, features):
+    "The sweeps to take, once it is known that the ratings `ds` and the memory allow them"
+    if reg is not None: return partial(_penalized_sweeps, reg=reg, power=ifnone(power, usual_power))
+    if n_factors:
+        need_scale(ds)
+        need_room_for_covs(ds, n_factors)
+    return partial(_drawn_sweeps, is_new=is_new, features=features)
+
 # %% ../../nbs/fit/36_als.ipynb #7feb6568
 @patch
 def fit_als(self:RecLearner,
@@ -186,10 +195,9 @@ def fit_als(self:RecLearner,
     n_factors = width_for(self, n_factors, usual_width)
     goes_on = can_go_on(self.model, n_factors)
     need_start(self, goes_on, 'fit_als', n_factors)
-    if reg is None and n_factors: need_scale(self.dls.train_ds.counted())
-    if reg is None: sweeps = partial(_drawn_sweeps, is_new=not goes_on, features=features)
-    else: sweeps = partial(_penalized_sweeps, reg=reg, power=ifnone(power, usual_power))
+    ds = solver_data(self, n_factors, n_sweep, tol, _budget)
+    sweeps = _sweeps_for(ds, n_factors, reg, power, not goes_on, features)
     args = dict(n_factors=n_factors, reg=reg, power=power, n_sweep=n_sweep, tol=tol)
-    called = as_called('fit_als', args, self.dls.train_ds, features)
+    called = as_called('fit_als', args, ds, features)
     least = _least if reg is None and not goes_on else 1
-    self._solve(n_factors, sweeps, n_sweep, tol, cbs, budget=_budget, least=least, called=called)
+    self._solve(n_factors, sweeps, n_sweep, tol, cbs, ds=ds, least=least, called=called)

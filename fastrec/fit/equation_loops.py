@@ -13,7 +13,7 @@ from ..base.compiled import compiled,in_threads,may_run
 from .equations import Equations,csr,design_rows
 from ..base.vectors import add_products,load,store,times,width
 from ..models.row_loops import dot
-from .moments import fill_tiles,size_of_triangle,sum_tiles,unfold_sums
+from .moments import fill_tiles,size_of_triangle,sum_tiles
 from .row_blocks import cost_of_row,fair_share
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #f5970206
@@ -107,25 +107,37 @@ def run(self:LoopedEquations, loop, ids, values, out, n):
         jobs.append((some, *fixed, *sums))
     in_threads(loop.run, jobs)
 
+# %% ../../nbs/fit/58_equation_loops.ipynb #8b62b2ff
+@patch
+def equations(self:LoopedEquations, design, weight=None):
+    if weight is None: weight = torch.ones_like(design[:,0])
+    known = _with_roots(design, weight)
+    d = design.shape[1]
+    for ids,is_own in self.blocks:
+        for some in ids.split(rows_at_once(d)):
+            yield some,*(self._added_up(some, d, known) if is_own else (None,)*3)
+
+@patch
+def _added_up(self:LoopedEquations, ids, d, known):
+    "The sums of the rows `ids`, for a design of `d` columns, `known` as `_with_roots` gives it"
+    sums = [known.new_empty(len(ids), *o) for o in ((d,d),(d,),())]
+    self.run(add_up_rows, ids, [known], sums, _rows_a_job)
+    return sums
+
 # %% ../../nbs/fit/58_equation_loops.ipynb #fcb7b956
 _tile,_n_tiles = 64,8  # numbers of a row that are added up at once, and how often, before others are put where they were
 
 @patch
-def _left_sides(self:LoopedEquations, design, weight, cov, room):
-    "Lower triangles of what the ratings of each row add to its left side, row after row, (n,any); in the `room`, (n,…), if it is enough"
+def left_sides(self:LoopedEquations, design, weight, cov, blocks, out):
+    "Put the lower triangles of $Z^\\top DZ$, as `equations` has it for a `cov`, into `out`, (n,any), for `blocks`, slices of rows"
     size = size_of_triangle(design.shape[1])
-    is_enough = room is not None and room[:1].numel()>=size
-    if not is_enough: room = design.new_empty(self.n, size)
-    res = room.view(self.n, -1)
-    blocks = [slice(int(ids[0]), int(ids[-1])+1) for ids,is_own in self.blocks if is_own]
     tiles = design.new_empty(min(_n_tiles, -(-size//_tile)), len(design), _tile)
     for start in range(0, size, len(tiles)*_tile):
         stop = min(start+len(tiles)*_tile, size)
         fill_tiles(start, design, weight, cov, tiles)
         for rows in blocks:
             sums = self._sums_of(rows, tiles)
-            res[rows,start:stop] = sums[:,:stop-start]
-    return res
+            out[rows,start:stop] = sums[:,:stop-start]
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #db4ea9b5
 @patch
@@ -135,31 +147,6 @@ def _sums_of(self:LoopedEquations, rows, tiles):
     first = int(starts[0])
     ratings = slice(first, int(starts[-1]+counts[-1]))
     return sum_tiles(tiles, self.cols[ratings], (starts-first).int(), self.own[ratings])
-
-# %% ../../nbs/fit/58_equation_loops.ipynb #8b62b2ff
-@patch
-def equations(self:LoopedEquations, design, weight=None, cov=None, room=None):
-    if weight is None: weight = torch.ones_like(design[:,0])
-    of_others = design.contiguous(),weight.contiguous()
-    lower = None
-    if cov is None: of_others = (_with_roots(*of_others),)
-    else: lower = self._left_sides(*of_others, cov.contiguous(), room)
-    d = design.shape[1]
-    n = rows_at_once(d)
-    for ids,is_own in self.blocks:
-        for some in ids.split(n):
-            yield some,*(self._added_up(some, d, of_others, lower) if is_own else (None,)*3)
-
-@patch
-def _added_up(self:LoopedEquations, ids, d, of_others, lower=None):
-    "The sums of the rows `ids`, for a design of `d` columns; their left sides are added up in `lower`, if it is given"
-    sums = [of_others[0].new_empty(len(ids), *o) for o in ((d,d),(d,),())]
-    loop,known = add_up_rows,of_others
-    if lower is not None:
-        loop = unfold_sums
-        known = *of_others,lower
-    self.run(loop, ids, known, sums, _rows_a_job)
-    return sums
 
 # %% ../../nbs/fit/58_equation_loops.ipynb #25f18daf
 @compiled

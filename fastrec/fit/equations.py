@@ -9,7 +9,7 @@ __all__ = []
 from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import Part,add_up
-from .moments import in_design
+from .moments import unfolded
 from .row_blocks import budget_on,cost_of_row,cpu_budget,cut,fair_share
 from .row_solves import solve_rows
 
@@ -131,15 +131,14 @@ def matrix(self:Equations, values):
 def _spread(self:Equations, weight, cov):
     "The sums of the covariances `cov` of what each row has rated, times their `weight`"
     if self.rated is None: self.rated = self.matrix(ifnone(self.w, torch.ones_like(self.y)))
-    weighed = weight[:,None]*cov.flatten(1)
-    return (self.rated@weighed).view(self.n, *cov.shape[1:])
+    return self.rated@(weight[:,None]*cov)
 
 # %% ../../nbs/fit/40_equations.ipynb #48fad872
 @patch
-def equations(self:Equations, design, weight=None, cov=None, room=None):
+def equations(self:Equations, design, weight=None, cov=None):
     """For blocks of rows: their codes, $Z^\\top DZ$, $Z^\\top Dy$ and $y^\\top Dy$, of the rows $Z$ that they have of `design`,
-    (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With a `cov`, (n_other,d-1,d-1), of
-    the design without its 1, $Z^\\top DZ$ is expected; what is in `room`, (n,…), may be lost"""
+    (n_other,d), and of `weight`, (n_other,), if given; `None` for blocks that another process solves. With the
+    covariances `cov` of the design, lower triangles, (n_other,any), $Z^\\top DZ$ is expected"""
     spread = None if cov is None else self._spread(weight, cov)
     if weight is not None:
         root = weight.sqrt()
@@ -156,7 +155,7 @@ def equations(self:Equations, design, weight=None, cov=None, room=None):
             y = y*self.roots[k]
             z = z*self.roots[k][...,None]
         zz = torch.bmm(z.mT, z)
-        if spread is not None: zz = zz+in_design(spread[ids])
+        if spread is not None: zz = zz+unfolded(spread[ids], zz.shape[1])
         zy = torch.bmm(z.mT, y[...,None])
         yield ids,zz,zy[...,0],(y*y).sum(1)
 

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/fit/65_inverses.ipynb #08e30bee
 import numpy as np,torch
-from ..base.compiled import by_rows,compiled,may_run
+from ..base.compiled import compiled
 from ..base.vectors import add_eight,load,plus,store,times,width
 
 # %% ../../nbs/fit/65_inverses.ipynb #e29acd8f
@@ -63,18 +63,9 @@ def _put_back(a, k, b, d, q):
     for i in range(k+b, len(a)):
         for s in range(_at_once): a[i,k+s] = -q[s,i]
 
-# %% ../../nbs/fit/65_inverses.ipynb #c7e57bc2
-@compiled
-def _put_cov(own, variance, cov):
-    "Put the inverse, which is swept in the lower triangle `own`, times the `variance` into both triangles of `cov`, (n,n)"
-    for i in range(len(cov)):
-        for j in range(i+1):
-            cov[i,j] = -variance*own[i,j]
-            cov[j,i] = cov[i,j]
-
 # %% ../../nbs/fit/65_inverses.ipynb #dc5e9dda
 @compiled
-def _sweep(
+def sweep_triangle(
     a, # A lower triangle, and below it the right side, (n+1,any)
     diagonal, # That of the triangle, (n,)
     d, p, q # For what is found on the way, (8,16), (8,any) and (8,any)
@@ -94,51 +85,9 @@ def _sweep(
         _put_back(a, k, b, d, q)
     return least
 
-# %% ../../nbs/fit/65_inverses.ipynb #a428c6ed
-@compiled
-def _solve_rows(
-    a, c, of_prior, # Left sides without the prior, (m,n,n), right sides, (m,n), and the precision of the prior, (m,n)
-    variance, # What inverses are multiplied by, (m,)
-    mean, cov, least # Where solutions and covariances are put, and the least share that was divided by, (m,n), (m,n,n) and (m,)
-):
-    "Solve the equations of each row, and find how sure that is"
-    m,n = c.shape
-    wide = (n+width)//width*width
-    own = np.zeros((n+1,wide), np.float32)
-    d = np.empty((_at_once,width), np.float32)
-    p = np.empty((_at_once,wide), np.float32)
-    q = np.empty_like(p)
-    diagonal = np.empty(n, np.float32)
-    for r in range(m):
-        for i in range(n):
-            for j in range(i+1): own[i,j] = a[r,i,j]
-            own[i,i] += of_prior[r,i]
-            diagonal[i] = own[i,i]
-            own[n,i] = c[r,i]
-        least[r] = _sweep(own, diagonal, d, p, q)
-        mean[r] = own[n,:n]
-        _put_cov(own, variance[r], cov[r])
-
 # %% ../../nbs/fit/65_inverses.ipynb #8421f8e0
-_least_share = .2  # of the diagonal, that may be divided by
-_rows_a_job = 2**4  # of a thread
-
-def _by_factors(a, c, of_prior, variance, arith):
-    "As `means_and_covs`, by PyTorch"
-    chol = arith.cholesky(a+torch.diag_embed(of_prior))
-    mean = torch.cholesky_solve(c[...,None], chol)
-    return mean[...,0],torch.cholesky_inverse(chol)*variance[:,None,None]
-
-def means_and_covs(a, c, of_prior, variance, arith):
-    """$(A+P)^{-1}c$ and $\\sigma^2(A+P)^{-1}$, for left sides `a`, (m,n,n), right sides `c`, (m,n), the diagonals $P$, `of_prior`, (m,n),
-    and the `variance` $\\sigma^2$, (m,)"""
-    if not may_run(a.device): return _by_factors(a, c, of_prior, variance, arith)
-    mean = torch.empty_like(c)
-    cov = torch.empty_like(a)
-    least = torch.empty_like(variance)
-    known = a,c,of_prior,variance
-    by_rows(_solve_rows, _rows_a_job, *known, mean, cov, least)
-    is_sound = mean.isfinite().all(1) & (cov.diagonal(dim1=1, dim2=2)>0).all(1)
-    lost = ~(is_sound & (least>=_least_share))
-    if lost.any(): mean[lost],cov[lost] = _by_factors(*(o[lost] for o in known), arith)
-    return mean,cov
+def inverses(a, c, arith):
+    "$A^{-1}c$ and $A^{-1}$, for matrices `a`, (m,n,n), and `c`, (m,n), by `Arithmetic`"
+    chol = arith.cholesky(a)
+    x = torch.cholesky_solve(c[...,None], chol)
+    return x[...,0],torch.cholesky_inverse(chol)

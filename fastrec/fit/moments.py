@@ -10,48 +10,62 @@ import numpy as np,torch
 import torch.nn.functional as F
 from ..base.compiled import compiled,inlined,in_threads
 
-# %% ../../nbs/fit/59_moments.ipynb #b1c3c7ff
+# %% ../../nbs/fit/59_moments.ipynb #c9c91563
+def size_of_triangle(d): return d*(d+1)//2
+
+def _places(d):
+    "Where the numbers of a symmetric matrix, (d,d), are in its lower triangle"
+    i = torch.arange(d)
+    return size_of_triangle(torch.maximum(i[:,None], i))+torch.minimum(i[:,None], i)
+
+def unfolded(lower, d):
+    "The symmetric matrices, (m,d,d), of which `lower`, (m,any), has the lower triangles"
+    places = _places(d).flatten().to(lower.device)
+    return lower.index_select(1, places).view(-1, d, d)
+
+def folded(a):
+    "The lower triangles, (m,any), of the symmetric matrices `a`, (m,d,d)"
+    i,j = torch.tril_indices(*a.shape[1:], device=a.device)
+    return a[:,i,j]
+
+def diagonal_of(lower, d):
+    "The diagonals, (m,d), of symmetric matrices by their lower triangles"
+    i = torch.arange(d, device=lower.device)
+    return lower.index_select(1, size_of_triangle(i+1)-1)
+
+# %% ../../nbs/fit/59_moments.ipynb #a4ceec10
 def _with_gap(cov, dim):
     *factors,bias = cov.split([cov.shape[dim]-1,1], dim)
     return torch.cat([*factors, torch.zeros_like(bias), bias], dim)
 
 def in_design(cov):
-    "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$, (m,d+1,d+1)"
-    return _with_gap(_with_gap(cov, 1), 2)
+    "Covariances of rows $[q,b]$, (m,d,d), as those of $[q,1,b]$: lower triangles, (m,any)"
+    whole = _with_gap(_with_gap(cov, 1), 2)
+    return folded(whole)
 
-# %% ../../nbs/fit/59_moments.ipynb #55d5549b
-def size_of_triangle(d): return d*(d+1)//2
-
+# %% ../../nbs/fit/59_moments.ipynb #0bd08583
 @inlined
 def _moments(f, z, weight, cov, out):
     "Put row `f` of the lower triangle of what a rating adds, $\\gamma(zz^\\top+Z)$, into `out`, (f+1,)"
-    sure = len(z)-2  # the 1 of [q,1,b], whose covariances are 0, and not in `cov`
     x = weight*z[f]
-    known = cov[min(f, sure)]
-    if f<sure:
-        for g in range(f+1): out[g] = x*z[g]+weight*known[g]
-        return
-    for g in range(f+1): out[g] = x*z[g]
-    if f==sure: return
-    for g in range(sure): out[g] += weight*known[g]
-    out[f] += weight*known[sure]
+    for g in range(f+1): out[g] = x*z[g]+weight*cov[g]
 
-# %% ../../nbs/fit/59_moments.ipynb #0bd08583
 @compiled
 def _fill_tiles(first, after, start, design, weight, cov, tiles):
     "Put what a rating adds, for each of the rows from `first` on, into the `tiles`, as `fill_tiles`"
-    d = design.shape[1]
     n_tiles,_,width = tiles.shape
     above = 0  # rows of the triangle that end before the tiles
     while (above+1)*(above+2)//2<=start: above += 1
-    begin = start-above*(above+1)//2
+    skipped = above*(above+1)//2
+    begin = start-skipped
     end = begin+n_tiles*width
-    moments = np.zeros(end+d, np.float32)
+    moments = np.zeros(end+design.shape[1], np.float32)
     for j in range(first, after):
         at = 0
-        for f in range(above, d):
+        for f in range(above, design.shape[1]):
             if at>=end: break
-            _moments(f, design[j], weight[j], cov[j], moments[at:at+f+1])
+            known = cov[j,skipped+at:skipped+at+f+1]
+            _moments(f, design[j], weight[j], known, moments[at:at+f+1])
             at += f+1
         for t in range(n_tiles): tiles[t,j] = moments[begin+t*width:begin+(t+1)*width]
 
@@ -60,8 +74,7 @@ _rows_a_job = 2**9  # of a thread
 
 def fill_tiles(start, design, weight, cov, tiles):
     """Put what a rating adds to a left side for each row of the `design` $[q,1,b]$, (n,d), into the `tiles`, (any,n,any): $zz^\\top$ and
-    the `cov` of $[q,b]$, (n,d-1,d-1), times the `weight`, (n,); of the lower triangle, row after row, the
-    numbers from `start` on"""
+    its covariances `cov`, (n,any), times the `weight`, (n,); of lower triangles, the numbers from `start` on"""
     n = len(design)
     args = [o.numpy() for o in (design,weight,cov,tiles)]
     in_threads(_fill_tiles.run, [(o, min(o+_rows_a_job, n), start, *args) for o in range(0, n, _rows_a_job)])
@@ -90,7 +103,7 @@ def sum_tiles(tiles, cols, starts, own):
 
 # %% ../../nbs/fit/59_moments.ipynb #73775301
 @compiled
-def _right_side(ratings, cols, y, own, design, weight, c):
+def right_side(ratings, cols, y, own, design, weight, c):
     "Put the sum of the `ratings`, a slice, times their rows of the `design` into `c`, (d,); return the sum of their squares"
     c[:] = 0
     squares = 0.  # in double precision: a row may have a million
@@ -101,32 +114,3 @@ def _right_side(ratings, cols, y, own, design, weight, c):
         squares += x*y[t]
         for f in range(len(c)): c[f] += x*z[f]
     return squares
-
-# %% ../../nbs/fit/59_moments.ipynb #7c838eac
-@compiled
-def _unfold(lower, a):
-    "Put the `lower` triangle, row after row, into both triangles of `a`, (d,d)"
-    at = 0
-    for f in range(len(a)):
-        for g in range(f+1):
-            a[f,g] = a[g,f] = lower[at]
-            at += 1
-
-# %% ../../nbs/fit/59_moments.ipynb #63c96f7e
-@compiled
-def unfold_sums(
-    ids, # Rows to add up, (n,)
-    starts, counts, # Where each row's ratings begin, and how many there are
-    cols, # Row of `design` of each rating
-    y, # The ratings
-    own, # What each counts; (0,) if all count the same
-    design, # (n_other,d)
-    weight, # What the ratings of each of these count, (n_other,)
-    lower, # What left sides of all rows add up to: lower triangles, (any,any)
-    zz, zy, yy # Where the sums are put, (n,d,d), (n,d) and (n,)
-):
-    "Put what the ratings of each row add up to into `zz`, `zy` and `yy`"
-    for r in range(len(ids)):
-        ratings = slice(starts[ids[r]], starts[ids[r]]+counts[ids[r]])
-        yy[r] = _right_side(ratings, cols, y, own, design, weight, zy[r])
-        _unfold(lower[ids[r]], zz[r])

@@ -10,13 +10,14 @@ from fastai.collab import *
 from fastai.tabular.all import *
 from ..base.processes import add_up
 from ..models.believed import believed_of,precision_shape
-from .inverses import means_and_covs
-from .equations import design_rows,errors_of,least_noise,likelihood,variance_of
+from .beliefs import believe
+from .equations import design_rows,least_noise,variance_of
+from .moments import diagonal_of,size_of_triangle
 
 # %% ../../nbs/fit/48_variational.ipynb #1fa65ac7
 class BelievedRows:
-    """What is believed about the rows of one side: `mean`, (n,d), and `cov`, (n,d,d), with the mean `centre` and the precision `lam` of
-    their prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'.
+    """What is believed about the rows of one side: `mean`, (n,d), and `cov`, lower triangles of $[q,1,b]$, (n,any), with the
+    mean `centre` and the precision `lam` of their prior, (d,), and that of their ratings, `gamma`, (n,), as a multiple of all ratings'.
 
     With a `ridge`, a `FeatureRidge`, each row has its own prior mean: the `centre` plus `offsets`, (n,d), which come from features,
     and `learned` has the rows of the map that has put the unrated ones there"""
@@ -29,47 +30,42 @@ class BelievedRows:
 
 # %% ../../nbs/fit/48_variational.ipynb #72c00486
 @patch
-def begin(self:BelievedRows, mean, lam, cov=None):
-    "Believe `mean`, for sure unless there is a `cov`, with a prior of precision `lam`"
+def begin(self:BelievedRows, mean, lam, unsure=None):
+    "Believe `mean`, for sure unless biases are `unsure`, with these variances, (n,), and a prior of precision `lam`"
     self.mean,self.lam = mean,lam
     before = self.centre
     self.centre = mean.new_zeros(mean.shape[1])
     if before is not None: self.centre[-1] = before[-1]
-    self.cov = mean.new_zeros(*mean.shape, mean.shape[1]) if cov is None else cov*self.is_rated[:,None,None]
+    self.cov = mean.new_zeros(len(mean), size_of_triangle(mean.shape[1]+1))
+    if unsure is not None: self.cov[:,-1] = unsure*self.is_rated
     if self.ridge is not None: self.offsets,_ = self.ridge.offsets(mean)
 
 @patch
-def prior_means(self:BelievedRows, ids=slice(None)):
-    "The mean of the prior of the rows `ids`, (m,d), or of all, (d,)"
-    return self.centre if self.offsets is None else self.centre+self.offsets[ids]
+def prior_means(self:BelievedRows):
+    "The mean of the prior of each row, (n,d), or of all, (d,)"
+    return self.centre if self.offsets is None else self.centre+self.offsets
 
 # %% ../../nbs/fit/48_variational.ipynb #fea9e84d
 @patch
-def row_beliefs(self:BelievedRows, ids, a, c, variance, arith):
-    """Means and covariances of the rows `ids`, from the equations `a`, (m,d,d), and `c`, (m,d), of their ratings of `variance`, (m,), and
-    the prior"""
-    of_prior = variance[:,None]*self.lam
-    c = c + of_prior*self.prior_means(ids)
-    return means_and_covs(a, c, of_prior, variance, arith)
+def variances(self:BelievedRows):
+    "Of the numbers of each row, (n,d)"
+    *factors,_,bias = diagonal_of(self.cov, self.mean.shape[1]+1).T
+    return torch.stack([*factors, bias], 1)
 
 # %% ../../nbs/fit/48_variational.ipynb #104215d4
 @patch
 def solve(self:BelievedRows, other, noise, arith):
     "Find the rows from what is believed about the `other` side, with ratings of variance `noise`, and the expected squared errors of each"
     n,d = self.equations.n,other.mean.shape[1]
-    if self.equations.part.n>1: self.cov.zero_()  # to which that of other processes is added
-    mean = other.mean.new_zeros(n, d)
-    self.errors = other.mean.new_zeros(n)
-    for ids,zz,zy,yy in self.equations.equations(design_rows(other.mean), other.gamma, other.cov, self.cov):
-        if zz is None: continue
-        a,c = likelihood(zz, zy)
-        w,around = self.row_beliefs(ids, a, c, noise/self.gamma[ids], arith)
-        mean[ids] = w
-        self.cov.index_copy_(0, ids, around)
-        unsure = (around*a).sum((1,2))
-        self.errors[ids] = yy+errors_of(zz, zy, w) + unsure
-    add_up(self.equations.part, mean, self.cov, self.errors)
-    self.mean = mean.where(self.is_rated[:,None]>0, self.prior_means())  # without ratings: as the prior has it
+    part = self.equations.part
+    if part.n>1: self.cov.zero_()  # to which that of other processes is added
+    means = self.prior_means()
+    prior = noise/self.gamma,self.lam,means.view(-1, d)
+    found = other.mean.new_zeros(n, d),self.cov,other.mean.new_zeros(n)
+    believe(self.equations, (design_rows(other.mean),other.gamma,other.cov), prior, found, arith)
+    add_up(part, *found)
+    mean,_,self.errors = found
+    self.mean = mean.where(self.is_rated[:,None]>0, means)  # without ratings: as the prior has it
     self.learned = None
     if self.ridge is not None: self.learned = self.ridge.around(self.centre)
     self.errors.clamp_(min=0)
@@ -83,7 +79,7 @@ def learn_prior(self:BelievedRows, noise):
     n_rated = self.is_rated.sum()
     biases = self.mean[:,-1]
     self.centre[-1] = self.is_rated@biases/n_rated
-    spread = self.cov.diagonal(dim1=1, dim2=2)
+    spread = self.variances()
     n_told = 0
     if self.ridge is not None:
         self.offsets,n_told = self.ridge.offsets(self.mean, self.is_rated@spread)
@@ -175,10 +171,9 @@ def _add_factors(users, items, k, noise, spread, arith):
     variance = (spread*noise*share/share.sum()).sqrt()
     q = q*variance.sqrt()
     lam = 1/variance
-    cov = F.pad(items.cov, (k,0,k,0))
     of_users,of_items = (torch.cat([lam, o.lam]) for o in (users,items))
     users.begin(F.pad(users.mean, (k,0)), of_users)
-    items.begin(torch.cat([q, items.mean], 1), of_items, cov)
+    items.begin(torch.cat([q, items.mean], 1), of_items, items.cov[:,-1])
 
 # %% ../../nbs/fit/48_variational.ipynb #829fe3df
 _settled,_weighed = 3,2  # sweeps before the variances, and before the precisions of rows, are learned

@@ -132,5 +132,4 @@ def believed_of(users, items, noise):
     """What `fit_believed` needs from the `BelievedRows` of both sides and the variance of ratings, `noise`; `None` if features say where
     users begin"""
     if users.ridge is not None: return None
-    cov = items.cov.diagonal(dim1=1, dim2=2).clone()
-    return dict(cov=cov, gamma=items.gamma, lam=users.lam, noise=noise)
+    return dict(cov=items.variances(), gamma=items.gamma, lam=users.lam, noise=noise)

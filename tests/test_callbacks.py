@@ -1,7 +1,7 @@
 "What callbacks and transforms of batches may change, what a fit then does, and what is said of it"
 import contextlib,threading,warnings
 import numpy as np,pandas as pd,pytest,torch
-from fastai.callback.all import (Callback,CancelEpochException,CancelFitException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
+from fastai.callback.all import (Callback,CancelEpochException,CancelFitException,CancelTrainException,CSVLogger,CutMix,EarlyStoppingCallback,MixUp,ProgressCallback,ReduceLROnPlateau,
                                  SaveModelCallback)
 from fastai.losses import MSELossFlat
 from fastai.metrics import AccumMetric,mae,rmse
@@ -440,3 +440,25 @@ def test_targets_that_are_written_to_behind_the_back_of_pytorch_are_noticed(dls,
     learn.fit(3)
     assert 'other targets than the ratings' in shrunk(learn)[1]
     assert learn.get_preds()[0].mean().item()==pytest.approx(dls.train_ds.y.mean().item()/2, abs=.05)
+
+# ------------------------------------------------------------------ what fastai loses
+def ended_early(self):
+    if self.training and self.iter>=10: raise CancelTrainException
+
+@pytest.mark.parametrize('loss', [None,SampledSoftmaxLoss()], ids=['ratings','choices'])
+def test_columns_are_right_if_a_callback_ends_the_training_part(dls, loss):
+    "fastai leaves out the loss of training there, and names the other columns by their neighbours"
+    learn = quiet(dls, loss_func=loss)
+    measured = {}
+    class Measured(Callback):
+        order = 60
+        def after_epoch(self): measured[self.epoch] = float(self.recorder._valid_mets[-1].value)
+    learn.fit(2, cbs=[callback(after_batch=ended_early), Measured()])
+    assert learn.history.iloc[:,-1].tolist()==[*measured.values()] and learn.history.train_loss.notna().all() and len(measured)==2
+
+def test_every_schedule_goes_on_at_its_epoch(dls):
+    def epochs(fit, *args, **kwargs):
+        learn,found = quiet(dls),[]
+        getattr(learn, fit)(*args, cbs=callback(after_step=lambda self: found.append(self.epoch)), start_epoch=2, **kwargs)
+        return sorted({*found})
+    for fit,*args in (('fit',4),('fit_one_cycle',4),('fit_flat_cos',4),('fit_sgdr',2,1)): assert epochs(fit, *args)==[*range(2, 4 if len(args)==1 else 3)], fit

@@ -451,3 +451,15 @@ def test_gradients_of_ratings_are_refused_by_what_made_the_model(ratings):
     learn = chosen(BPRLoss(), loaders(ratings), n_epoch=1)
     learn.loss_func = torch.nn.MSELoss()
     with pytest.raises(ValueError, match='by a loss of choices, and gradients would make it one of ratings'): learn.fit(1)
+
+@pytest.mark.parametrize('sparse', [False,True])
+def test_biases_of_users_are_learned_only_where_they_make_a_difference(sparse):
+    "Else their first weights, or rounding errors, would rank users for an item"
+    for loss in losses:
+        bias = chosen(loss(), n_epoch=1, sparse=sparse).model.u_bias.weight
+        assert bool(bias.any())==(loss is NegativeBCELoss), loss
+
+def test_the_loss_of_what_is_hardly_ever_chosen_is_not_cut_off():
+    scores,expected = torch.tensor([[-200.,0]]),torch.zeros(1,2)
+    loss,slopes = SampledSoftmaxLoss().slopes(scores, expected)
+    assert float(loss)==float(SampledSoftmaxLoss()(scores, expected))==200 and slopes.tolist()==[[-1,1]]

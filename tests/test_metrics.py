@@ -372,3 +372,10 @@ def test_lists_of_a_fit_tell_of_pairs_on_both_sides():
     with pytest.warns(UserWarning, match='300 held-out pairs were in training too, where lists leave them out'):
         with learn.no_bar(),learn.no_logging(): learn.fit_ials(8, 2)
         assert learn.list_measures(dls.valid_ds)[1]==0
+
+def test_coverage_is_of_the_whole_catalogue():
+    "Also where few items may be listed"
+    learn = learner(RecDataLoaders.from_df(sample_ratings(), seed=42))
+    with learn.no_bar(),learn.no_logging(): learn.fit_als(4)
+    often = learn.dls.train_ds.counts(1).gt(100).sum()/(len(learn.dls.classes['title'])-1)
+    assert 0<learn.evaluate(min_count=101).coverage['model']<=often<.5

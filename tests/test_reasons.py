@@ -188,6 +188,17 @@ def test_a_blend_says_what_was_given_where_ratings_count(tmp_path):
     assert 'gave_1' not in choices.recommend(user, n=1, why=1)
     assert choices.recommend(user, n=1, why=1, sentences=True).why[0].startswith('because you chose *')
 
+def test_a_blend_by_choices_alone_names_no_stars():
+    "They move nothing in its lists, however high or low they are"
+    learn = dot_learner(RecDataLoaders.from_df(sample_ratings(n_users=200, n_items=200, n_ratings=8000), valid_pct=0, seed=42))
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend(weight=0.)
+    mine = learn.dls.train_ds.decode(*learn.dls.train_ds[:20]).drop(columns='user').drop_duplicates('title')
+    for theirs in (mine,mine.assign(rating=6-mine.rating)):
+        found = learn.fold_in(theirs).recommend(n=3, why=2)
+        assert not [o for o in found if o.startswith('gave')]
+        said = learn.fold_in(theirs).recommend(n=3, why=2, sentences=True).why
+        for o,text in zip(found.astype(str).itertuples(), said): assert text==f'because you chose *{o.because_1}* and *{o.because_2}*'
+
 def test_lists_in_words_for_networks_and_files(tmp_path):
     learn = fitted('net')
     user = frame().user[0]

@@ -407,3 +407,8 @@ def test_the_end_of_a_short_trial_does_not_stop_a_longer_one():
     assert any(o.state.name=='COMPLETE' and o.params['n_epoch']=='6' for o in trials)
     for o in trials:
         if o.state.name=='COMPLETE': assert [*o.intermediate_values]==[*range(int(o.params['n_epoch'])-1)]
+
+def test_rows_that_count_nothing_are_not_enough():
+    df = sample_ratings(n_users=130, n_items=70, n_ratings=3500, seed=5)
+    weight = np.where(np.arange(len(df))%100, 0., 1.)
+    with pytest.raises(ValueError, match='are too few: it needs 50'): choose_fit(RecDataLoaders.from_df(df.assign(weight=weight), seed=1, weight_name='weight'), fits=dict(fit_bias={}))

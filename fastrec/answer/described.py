@@ -30,6 +30,11 @@ def learns_ratings(model):
     "Does the `model`, or one that answers for it, learn from how high ratings are?"
     return any(not o.is_preference for o in parts_of(model))
 
+def ranks_by_ratings(model):
+    "Do scores of the `model` depend on how high ratings are? Those of a blend don't if only choices count"
+    if not isinstance(model, Blend): return not model.is_preference
+    return any(ranks_by_ratings(m) for w,m in zip(model.weights.tolist(), model.parts) if w)
+
 def knows_times(model):
     "Does the `model`, or one that answers for it, know effects of time?"
     return any(getattr(o, 'time_effects', ()) for o in parts_of(model))

@@ -16,7 +16,7 @@ from ..models.foldin import padded
 from ..models.kept import unchanging
 from ..models.maps import are_told
 from ..models.row_loops import largest_places,pay
-from .described import learns_ratings,parts_of
+from .described import parts_of,ranks_by_ratings
 from .explain import features_of,model_and_noise,reasons_for
 from .own_rows import need_ratings,reasons_by_user
 from .recommender import evaluating
@@ -92,7 +92,7 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     values = reasons.contributions(lists)
     at = number.to(ds.x.device)
     users,items,y,w = (o.to(device) for o in (row,ds.x[at,1],ds.y[at],ds.weights()[at]))
-    are_reasons = _are_liked(users, y, w, len(codes)) if learns_ratings(m) else torch.ones_like(users, dtype=torch.bool)
+    are_reasons = _are_liked(users, y, w, len(codes)) if ranks_by_ratings(m) else torch.ones_like(users, dtype=torch.bool)
     place = _largest(users, items, are_reasons, lists, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated
@@ -193,7 +193,7 @@ def _columns(self:Why, number, ranker):
     for k,o in enumerate(number.T):
         labels,values = self._looked_up(o)
         res[f'because_{k+1}'] = labels
-        if learns_ratings(ranker): res[f'gave_{k+1}'] = values
+        if ranks_by_ratings(ranker): res[f'gave_{k+1}'] = values
     return res
 
 # %% ../../nbs/answer/64_why.ipynb #c45c5e7f
@@ -202,7 +202,7 @@ def _sentences(self:Why, number, ranker, by_features):
     cols = [self._looked_up(o) for o in number.T]
     labels = zip(*[o for o,_ in cols])
     values = zip(*[o for _,o in cols])
-    rates,by_choices = learns_ratings(ranker),any(o.is_preference for o in parts_of(ranker))
+    rates,by_choices = ranks_by_ratings(ranker),any(o.is_preference for o in parts_of(ranker))
     lines = []
     for names,ys,flag in zip(labels, values, by_features.tolist()):
         n = sum(not pd.isna(o) for o in names)  # the strongest come first

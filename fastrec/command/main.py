@@ -54,7 +54,9 @@ def _with_hint(text, parser, args):
     if not text.startswith(('unrecognized','the following arguments are required')): return text
     before = args[:args.index('--')] if '--' in args else args
     known = parser._option_string_actions
-    odd = any(o[:1]=='-' and o[:2]!='--' and o not in known for o in before)
+    odd = [o for o in before if o[:1]=='-' and o[:2]!='--' and o not in known]
+    meant = next((o for o in odd if f'-{o}' in known), None)
+    if meant: return f'{text}; did you mean -{meant}?'
     return f'{text}; {_about_dashes}' if odd else text
 
 # %% ../../nbs/command/15_main.ipynb #da958b9c

@@ -118,7 +118,7 @@ def _converted(data):
 def _advice(data):
     "What to do about `data` that cannot be read"
     if isinstance(data, str) or hasattr(data, '__fspath__'):
-        return ': read a file with from_csv or from_parquet'
+        return ': read a file with from_csv or from_parquet for loaders, else with pd.read_csv'
     if isinstance(data, pd.Series): return ': call .reset_index() first'
     if isinstance(data, (list,tuple,set)): return ': one with columns of users and items'
     for name in ('collect','compute','to_table'):

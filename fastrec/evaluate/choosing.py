@@ -66,7 +66,8 @@ def _done_or_not(call, dls, name, kwargs):
 def _need_enough(ds):
     "Refuse a shard of ratings, and too few"
     if ds.shard: raise ValueError('this process holds a shard of the ratings: choose a fit on a part of them without shard=True')
-    if len(ds)<_fewest: raise ValueError(f'choose_fit holds some ratings out, and {len(ds)} are too few: it needs {_fewest}')
+    n = len(ds.counted())
+    if n<_fewest: raise ValueError(f'choose_fit holds some ratings out, and {n} are too few: it needs {_fewest}')
 
 def _need_known(held):
     "Refuse `held`-out ratings if none is by a user with others, as then nothing is known about their users"

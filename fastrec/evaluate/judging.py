@@ -55,7 +55,7 @@ def judged(lists, truth, k, seen, raters, likenesses, min_count=0):
     candidates = all_candidates(lists.rec, min_count)
     res,items,there = measured(lists, truth, k, seen, candidates)
     shown = items[there]
-    res['coverage'] = coverage(shown, max(len(candidates), 1))
+    res['coverage'] = coverage(shown, max(len(all_candidates(lists.rec, 0)), 1))
     res['novelty'] = novelty(shown, raters, lists.rec.n_users)
     res['popularity_bias'] = popularity_bias(shown, raters)
     with evaluating(lists.model):

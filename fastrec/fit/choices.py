@@ -48,6 +48,11 @@ class AgainstUnseen(Callback):
         if hasattr(self.learn, 'lr_finder'): return
         self.model.ials,self.model.by_softmax = None,True
 
+    def after_train(self):
+        bias = self.model.tables[0][1].weight
+        # what nothing has moved, or rounding errors, would rank users for an item
+        if self.unseen is not None and self.learn.loss_func.within_user and bias.requires_grad: bias.data.zero_()
+
     def before_validate(self):
         if self.unseen is not None: self._begin(0)
 

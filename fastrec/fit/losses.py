@@ -59,6 +59,7 @@ def _as_power(sampling, power):
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; subclasses say how"
     reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # if nothing else is given
+    within_user = False  # does it compare the items of one user, so that the user's bias makes no difference?
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class
@@ -109,13 +110,10 @@ def slopes(self:ChoiceLoss, scores, expected):
     is_own = by and not vars(self).keys() & {'forward','compare'}
     return by(scores, expected) if is_own else _by_autograd(self, scores, expected)
 
-# %% ../../nbs/fit/67_losses.ipynb #15cc1543
-_tiny = torch.finfo(torch.float32).tiny  # the least chance that has a logarithm
-
 # %% ../../nbs/fit/67_losses.ipynb #401f65ad
 class SampledSoftmaxLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is chosen among all unseen, estimated from a sample"
-    usual_sampling = 'popularity'
+    usual_sampling,within_user = 'popularity',True
     def compare(self, scores, expected):
         place_of_chosen = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         return F.cross_entropy(scores-expected, place_of_chosen)
@@ -123,8 +121,9 @@ class SampledSoftmaxLoss(ChoiceLoss):
 # %% ../../nbs/fit/67_losses.ipynb #aaed8eed
 @torch.no_grad()
 def _slopes_of_softmax(scores, expected):
-    chances = (scores-expected).softmax(1)
-    loss = -chances[:,0].clamp(min=_tiny).log().mean()
+    logs = (scores-expected).log_softmax(1)
+    loss = -logs[:,0].mean()
+    chances = logs.exp_()
     chances[:,0] -= 1
     return loss,chances.div_(len(scores))
 
@@ -133,7 +132,7 @@ _own_slopes[ChoiceLoss.forward,SampledSoftmaxLoss.compare] = _slopes_of_softmax
 # %% ../../nbs/fit/67_losses.ipynb #28160310
 class BPRLoss(ChoiceLoss):
     "Minus the logarithm of the chance that what was chosen is preferred to a negative"
-    usual_lr = 2e-2
+    usual_lr,within_user = 2e-2,True
     def compare(self, scores, expected):
         counts = expected[:,1:].isfinite()
         pairs = F.softplus(scores[:,1:]-scores[:,:1])*counts

@@ -124,7 +124,9 @@ def add_cb(self:RecLearner, cb):
     if isinstance(cb, TrackerCallback) and cb.comp is np.greater and _is_error(cb.monitor):
         cb.comp = np.less
         cb.min_delta = -cb.min_delta
-    if isinstance(cb, Recorder): weigh_loss(cb, self.dls.valid_ds)
+    if isinstance(cb, Recorder):
+        weigh_loss(cb, self.dls.valid_ds)
+        cb.after_cancel_train = noop  # where a callback ends training early, fastai leaves its loss out, and all columns are one off
     return Learner.add_cb(self, cb)
 
 # %% ../../nbs/fit/42_record.ipynb #1c9a6397

@@ -17,6 +17,7 @@ from .grids import Candidates,UserSide,block_size,by_blocks
 from .screens import aligned
 from .byte_screens import make_screen
 from ..base.devices import upload
+from ..base.threads import by_parts
 from .topn import columns_at_once,is_for_tiles,largest,score_tiles,top_n
 
 # %% ../../nbs/answer/59_lists.ipynb #671f2d11
@@ -139,16 +140,25 @@ def struck(self:_Lists, users):
 
 
 # %% ../../nbs/answer/59_lists.ipynb #35756b56
+_least_rows = 32  # of a thread
+
+@patch
+def tiled(self:_Lists, users, u, scores):
+    "`exact`, with `scores` that are made a tile at a time"
+    tops = score_tiles(partial(self.model.score, u), self.i, scores, self.struck(users))
+    return top_n(scores, self.n, tops)
+
 @patch
 def exact(self:_Lists, users, u):
     "The best scores and their places for the codes `users`, whose side of the model is `u`"
     scores = self.rows(len(users))
     if self.in_tiles(scores):
-        tops = score_tiles(partial(self.model.score, u), self.i, scores, self.struck(users))
-        return top_n(scores, self.n, tops)
+        found = by_parts(lambda o: self.tiled(users[o], u[o], scores[o]), len(users), _least_rows)
+        return [torch.cat(o) for o in zip(*found)]
     self.model.score(u, self.i, out=scores[:,:len(self.i)])
     return top_n(self.strike(users, scores), self.n)
 
+# %% ../../nbs/answer/59_lists.ipynb #f910e4f1
 @patch
 def candidates(self:_Lists, users, at):
     "The largest keys, and their places, of the codes `users`, with the slice `at` of the users' side as their rows"

@@ -92,7 +92,8 @@ def _of_block(rec, m, codes, noise, device, lists, n):
     values = reasons.contributions(lists)
     at = number.to(ds.x.device)
     users,items,y,w = (o.to(device) for o in (row,ds.x[at,1],ds.y[at],ds.weights()[at]))
-    are_reasons = _are_liked(users, y, w, len(codes)) if ranks_by_ratings(m) else torch.ones_like(users, dtype=torch.bool)
+    are_reasons = torch.ones_like(users, dtype=torch.bool)
+    if ranks_by_ratings(m): are_reasons = _are_liked(users, y, w, len(codes))
     place = _largest(users, items, are_reasons, lists, values, n).cpu()
     n_rated = torch.bincount(row, minlength=len(codes))
     begin = n_rated.cumsum(0)-n_rated

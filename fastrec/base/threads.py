@@ -9,6 +9,7 @@ __all__ = []
 import os,threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 import torch
 
 # %% ../../nbs/base/98_threads.ipynb #a25474f9
@@ -61,3 +62,16 @@ def one_thread():
     finally:
         _own.n = earlier
         _set_own_threads(before)
+
+# %% ../../nbs/base/98_threads.ipynb #e79d1765
+@torch.no_grad()
+def _alone(f, part):
+    with one_thread(): return f(part)
+
+def by_parts(f, n, least):
+    "What `f` gives for slices of `n` rows, in order: one for each thread, with `least` rows or more, on which operators use that thread"
+    n_parts = min(n_threads(), n//least)
+    if n_parts<2: return [f(slice(0, n))]
+    size = -(-n//n_parts)
+    parts = [slice(k, min(k+size, n)) for k in range(0, n, size)]
+    with ThreadPoolExecutor(n_parts) as pool: return list(pool.map(partial(_alone, f), parts))

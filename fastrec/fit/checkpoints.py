@@ -94,3 +94,11 @@ def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickl
     vars(rest).update(dls=self.dls.new_empty(), opt=None, _known_noise=self.noise)
     with _written(self.path/fname) as f,_pickled_as(self, rest.__getstate__()):
         torch.save(self, f, pickle_module=pickle_module, pickle_protocol=pickle_protocol)
+
+# %% ../../nbs/fit/43_checkpoints.ipynb #fec049ae
+@patch
+@delegates(Learner.fit_flat_cos)
+def fit_flat_cos(self:RecLearner, n_epoch, cbs=None, start_epoch=0, **kwargs):
+    "As in fastai, which forgets `start_epoch`"
+    if start_epoch: cbs = L(cbs)+SkipToEpoch(start_epoch)
+    Learner.fit_flat_cos(self, n_epoch, cbs=cbs, **kwargs)

@@ -48,11 +48,6 @@ class AgainstUnseen(Callback):
         if hasattr(self.learn, 'lr_finder'): return
         self.model.ials,self.model.by_softmax = None,True
 
-    def after_train(self):
-        bias = self.model.tables[0][1].weight
-        # what nothing has moved, or rounding errors, would rank users for an item
-        if self.unseen is not None and self.learn.loss_func.within_user and bias.requires_grad: bias.data.zero_()
-
     def before_validate(self):
         if self.unseen is not None: self._begin(0)
 
@@ -64,6 +59,13 @@ class AgainstUnseen(Callback):
         self.learn.xb,self.learn.yb = (x,items),(expected,)
 
     def after_fit(self): self.unseen = self.g = self.items = None
+
+# %% ../../nbs/fit/69_choices.ipynb #9504c734
+@patch
+def after_train(self:AgainstUnseen):
+    if self.unseen is None or not self.learn.loss_func.within_user: return
+    bias = self.model.tables[0][1].weight
+    if bias.requires_grad: bias.data.zero_()
 
 # %% ../../nbs/fit/69_choices.ipynb #8b648586
 @patch

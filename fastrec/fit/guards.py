@@ -231,13 +231,6 @@ def fit(self:RecLearner, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
     self._fit(n_epoch, lr, wd, cbs, **kwargs)
 
 @patch
-@delegates(Learner.fit_flat_cos)
-def fit_flat_cos(self:RecLearner, n_epoch, cbs=None, start_epoch=0, **kwargs):
-    "As in fastai, which forgets `start_epoch`"
-    if start_epoch: cbs = L(cbs)+SkipToEpoch(start_epoch)
-    Learner.fit_flat_cos(self, n_epoch, cbs=cbs, **kwargs)
-
-@patch
 @delegates(Learner.lr_find)
 def lr_find(self:RecLearner, *args, **kwargs):
     "As in fastai, for a learner that has ratings to train on"

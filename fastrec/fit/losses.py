@@ -59,7 +59,6 @@ def _as_power(sampling, power):
 class ChoiceLoss(nn.Module):
     "Compares scores of what was chosen with those of `n_negatives` that were not; subclasses say how"
     reduction,usual_sampling,usual_shared,usual_lr = 'mean','uniform',None,1e-2  # if nothing else is given
-    within_user = False  # does it compare the items of one user, so that the user's bias makes no difference?
     def __init__(self,
         n_negatives:int=None, # How many for each choice; left out: 64 if `shared`, else 4
         sampling:str=None, # 'uniform', or 'popularity': by a power of how often an item is chosen; left out: that of the class
@@ -82,6 +81,9 @@ class ChoiceLoss(nn.Module):
     def compare(self, scores, expected):
         "Mean loss of the rows of `scores` by the logarithms `expected`, both (n,1+m)"
         raise NotImplementedError(f'{type(self).__name__} has no compare(scores, expected), as {_classes} have')
+
+# %% ../../nbs/fit/67_losses.ipynb #eb32a8a6
+ChoiceLoss.within_user = False
 
 # %% ../../nbs/fit/67_losses.ipynb #8700736d
 @patch

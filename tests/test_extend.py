@@ -223,6 +223,13 @@ def test_drift_is_the_error_before():
     assert rec.drift.rmse_new==pytest.approx(((pred-late.rating)**2).mean()**.5, rel=1e-4)
     assert rec.drift.share_new==pytest.approx(len(late)/(len(late)+len(learn.dls.train_ds)))
 
+def test_scores_without_a_unit_have_no_errors():
+    df = sample_ratings(n_users=80, n_items=60, n_ratings=2500)[['user','title']].assign(rating=1)
+    learn = learner(RecDataLoaders.from_df(df, valid_pct=0, seed=0))
+    with learn.no_bar(),learn.no_logging(): learn.fit_blend()
+    drift = learn.extend(df.head(20).assign(user=-1).drop_duplicates('title')).drift
+    assert np.isnan(drift.rmse_new) and np.isnan(drift.rmse_training) and 0<drift.share_new<.1
+
 def test_again_and_again():
     learn,late = fitted('fit_als'),suited('fit_als')
     rec = learn.extend(late.iloc[::2]).extend(late.iloc[1::2])

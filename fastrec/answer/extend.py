@@ -20,7 +20,7 @@ from .newcomers import NewUsers,tiny_noise
 from .origin import origin_of
 from .additions import counts_with,joined,need_items,read_additions,seen_with
 from .concerned import Both,concerned,of_training,still_waiting
-from .described import fitted_rows,need_map,places_in,read_described,turned_once,with_row_maps
+from .described import fitted_rows,need_map,places_in,read_described,turned_once,unit_of,with_row_maps
 from .predict import predict_codes
 from .twice import tell_twice
 
@@ -114,7 +114,9 @@ def _drift(rec, new):
     if rec.counts is not None: n_before = int(rec.counts.sum())
     n_new = int(new.is_counted().sum())
     share = n_new/max(n_before+n_new, 1)
-    return pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
+    res = pd.Series(dict(rmse_new=error, rmse_training=max(rec.noise, 0)**.5, share_new=share))
+    if unit_of(rec.model, rec.ds)=='score': res[['rmse_new','rmse_training']] = float('nan')
+    return res
 
 def _range_with(rating_range, y):
     "Lowest and highest rating, with the ratings `y`"
@@ -128,7 +130,7 @@ def _range_with(rating_range, y):
 class Extended(Recommender):
     """A `Recommender` of old and new users and items, from `extend`. `drift` has the RMSE of the new ratings before they were taken in,
     `rmse_new`, that of training, `rmse_training`, and the share of all ratings that are new, `share_new`, `nan` where training's are not
-    counted; preferences are off from 1"""
+    counted; preferences are off from 1, and scores, which have no unit, have `nan` for errors"""
     drift,n_new = None,0
     def __repr__(self):
         n_users,n_items = (n-1 for n in self.ds.sizes)
@@ -190,7 +192,7 @@ def _extend(rec, model, new):
     old = of_training(rec)
     users,items = concerned(rec, new, old)
     drift = _drift(rec, new)
-    noise = drift.rmse_training**2
+    noise = max(rec.noise, 0)
     model = _extended(model, (users,items), Both(old, new), max(noise, tiny_noise))
     ds = joined(rec.ds, new) if len(rec.ds) else new.new_empty()
     ds.features = new.features

@@ -97,8 +97,8 @@ def export(self:RecLearner, fname='export.pkl', pickle_module=cloudpickle, pickl
 
 # %% ../../nbs/fit/43_checkpoints.ipynb #fec049ae
 @patch
-@delegates(Learner.fit_flat_cos)
-def fit_flat_cos(self:RecLearner, n_epoch, cbs=None, start_epoch=0, **kwargs):
+def fit_flat_cos(self:RecLearner, n_epoch, lr=None, div_final=1e5, pct_start=.75, wd=None,
+                 cbs=None, reset_opt=False, start_epoch=0):
     "As in fastai, which forgets `start_epoch`"
     if start_epoch: cbs = L(cbs)+SkipToEpoch(start_epoch)
-    Learner.fit_flat_cos(self, n_epoch, cbs=cbs, **kwargs)
+    Learner.fit_flat_cos(self, n_epoch, lr, div_final, pct_start, wd, cbs, reset_opt)

@@ -13,14 +13,14 @@ from ..base.compiled import compiled,inlined,in_threads
 # %% ../../nbs/fit/59_moments.ipynb #c9c91563
 def size_of_triangle(d): return d*(d+1)//2
 
-def _places(d):
+def _places(d, device):
     "Where the numbers of a symmetric matrix, (d,d), are in its lower triangle"
-    i = torch.arange(d)
+    i = torch.arange(d, device=device)
     return size_of_triangle(torch.maximum(i[:,None], i))+torch.minimum(i[:,None], i)
 
 def unfolded(lower, d):
     "The symmetric matrices, (m,d,d), of which `lower`, (m,any), has the lower triangles"
-    places = _places(d).flatten().to(lower.device)
+    places = _places(d, lower.device).flatten()
     return lower.index_select(1, places).view(-1, d, d)
 
 def folded(a):
